@@ -1,0 +1,18 @@
+"""Run the notebook from top to bottom and save it with fresh outputs.
+
+Rewrites linear_regression_training_loops.ipynb and plots/ in place, with the same
+minimal metadata every time, so that an edit that changes no result changes no output.
+"""
+
+import time
+
+import nbformat
+from notebook_runner import NOTEBOOK, ROOT, code_cells, execute, read
+
+if __name__ == "__main__":
+    notebook = read()
+    start = time.perf_counter()
+    execute(notebook, ROOT)
+    nbformat.write(notebook, NOTEBOOK)
+    seconds = time.perf_counter() - start
+    print(f"ran {len(code_cells(notebook))} code cells in {seconds:.0f} s")

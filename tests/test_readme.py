@@ -1,0 +1,69 @@
+"""The README's commands, files, images and numbers are those of the repository."""
+
+import re
+import shlex
+
+import pytest
+from notebook_runner import ROOT, code_cells, read, text_of
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^```sh\n(.+?)\n```$", README, re.MULTILINE | re.DOTALL)
+LINKS = re.findall(r"\]\(([^)]+)\)", README)
+
+
+def section(title):
+    """The text under the heading `title`, up to the next heading."""
+    return README.split(f"## {title}\n")[1].split("\n## ")[0]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_name_files_that_exist(command):
+    assert "\n" not in command, "one command, one line"
+    words = shlex.split(command)
+    files = [w for w in words if re.search(r"\.(txt|ipynb|py)$", w) or w == "tests"]
+    assert files and all((ROOT / name).exists() for name in files)
+
+
+def test_ci_runs_the_test_command():
+    (command,) = [c for c in COMMANDS if "pytest" in c]
+    pattern = re.search(r"grep -m1 -E '(.+)' README.md", (ROOT / ".ci/run").read_text())
+    first = next(line for line in README.splitlines() if re.search(pattern[1], line))
+    assert first == command
+
+
+@pytest.mark.parametrize("link", [link for link in LINKS if "://" not in link])
+def test_links_and_images_exist(link):
+    if link.startswith("#"):
+        headings = re.findall(r"^#+ (.+)$", README, re.MULTILINE)
+        slugs = [re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings]
+        assert link[1:] in slugs
+    else:
+        assert (ROOT / link).is_file()
+
+
+def test_every_image_has_alt_text():
+    assert all(len(alt.split()) > 5 for alt in re.findall(r"!\[([^]]*)\]", README))
+
+
+def test_sections_it_names_are_in_the_notebook():
+    headings = " ".join(c.source for c in read().cells if c.cell_type == "markdown")
+    for name in re.findall(r"\*([A-Z][^*]+)\*", README.split("## Run it")[0]):
+        assert f"# {name}" in headings, name
+
+
+def test_numbers_are_the_notebooks():
+    printed = set(
+        re.findall(r"\d+\.?\d*", " ".join(text_of(c) for c in code_cells(read())))
+    )
+    numbers = re.findall(
+        r"(?<![R²\w])\d+\.?\d*", section("Key results").split("\n![")[0]
+    )
+    assert len(numbers) > 10
+    for number in numbers:
+        assert number in printed or number in {"40", "1"}, f"{number} is not printed"
+
+
+def test_licence_and_author():
+    licence = (ROOT / "LICENSE").read_text()
+    assert licence.startswith("MIT License") and "(c) 2026 Mehran Asgari" in licence
+    assert "github.com/imehranasgari" in README
