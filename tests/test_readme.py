@@ -52,7 +52,7 @@ def test_sections_it_names_are_in_the_notebook():
 
 
 def test_numbers_are_the_notebooks():
-    number = r"(?<![R²\w])\d[\d,]*\.?\d*"
+    number = r"(?<![R²\w])\d+(?:,\d{3})*(?:\.\d+)?"
     printed = set(re.findall(number, " ".join(text_of(c) for c in code_cells(read()))))
     claimed = re.findall(number, section("Key results").split("\n![")[0])
     assert len(claimed) > 10
