@@ -1,0 +1,150 @@
+"""Part 5: blanks run, checkers accept the solutions and refuse wrong answers with a word."""
+
+import re
+
+import pytest
+from notebook_runner import read, text_of
+
+NOTEBOOK = read()
+CELLS = {cell.id: cell for cell in NOTEBOOK.cells}
+NUMBERS = range(1, 9)
+
+# exercise: wrong answers, each with a word that must be in the refusal
+WRONG = {
+    1: {
+        "share_left = 0.64**10": "loss",
+        "share_left = 0.9**10": "where is the 2",
+        "share_left = 0.5": "one factor",
+        "share_left = 'a tenth'": "TypeError|factor",
+    },
+    2: {
+        "limit = 1 / 3": "square",
+        "limit = 1.0": "mean",
+        "limit = [1, 2]": "λmax",
+    },
+    3: {
+        """def fixed_step(X, y, variables, optimizer, loss_fn=mse, model=predict):
+    with tf.GradientTape() as tape:
+        loss = loss_fn(model(X, *variables), y)
+    optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
+    return loss""": "pinball",
+        """def fixed_step(X, y, variables, optimizer, loss_fn=mse, model=predict):
+    train_step(X, y, variables, optimizer, loss_fn, model)
+    return loss_fn(y, model(X, *variables))""": "MSE",
+        "fixed_step = lambda X, y: 0": "TypeError",
+    },
+    4: {
+        """def lopsided(y_true, y_pred):
+    error = y_true - y_pred
+    return tf.reduce_mean(tf.where(error > 0, 4.0, 1.0) * error**2)""": "must cost 4",
+        """def lopsided(y_true, y_pred):
+    error = y_pred - y_true
+    return tf.reduce_sum(tf.where(error > 0, 4.0, 1.0) * error**2)""": "must cost 4",
+        """def lopsided(y_true, y_pred):
+    error = y_pred - y_true
+    return tf.reduce_mean(tf.where(error > 0, 4.0, 1.0) * tf.abs(error))""": "square",
+        """def lopsided(y_true, y_pred):
+    error = np.asarray(y_pred) - np.asarray(y_true)
+    return tf.constant(np.mean(np.where(error > 0, 4.0, 1.0) * error**2))""": "TensorFlow",
+    },
+    5: {
+        """def ridge_gradient(X, y, W, b, alpha):
+    error = X @ W + b - y
+    return 2 / len(X) * X.T @ error + alpha * W, 2 * error.mean(axis=0)""": "2 [*] alpha",
+        """def ridge_gradient(X, y, W, b, alpha):
+    error = X @ W + b - y
+    dW = 2 / len(X) * X.T @ error + 2 * alpha * W
+    return dW, 2 * error.mean(axis=0) + 2 * alpha * b""": "no penalty",
+        """def ridge_gradient(X, y, W, b, alpha):
+    error = X @ W + b - y
+    return X.T @ error, error.mean(axis=0)""": "alpha = 0",
+    },
+    6: {
+        "quadratic = lambda t: np.hstack([t, t**2])": "mean 0, deviation 1",
+        "quadratic = lambda t: t**2": "two columns",
+        """def quadratic(t):
+    return np.hstack([(t - t.mean()) / t.std()] * 2)""": "parabola",
+    },
+    7: {
+        """def stop_at(losses, patience, min_delta):
+    waited = 0
+    for t in range(1, len(losses)):
+        waited = 0 if losses[t] < losses[t - 1] - min_delta else waited + 1
+        if waited == patience:
+            return t
+    return len(losses) - 1""": "best",
+        """def stop_at(losses, patience, min_delta):
+    return len(losses)""": "never stops",
+        """def stop_at(losses, patience, min_delta):
+    best, waited = losses[0], 0
+    for t, loss in enumerate(losses[1:], start=1):
+        waited = 0 if loss < best else waited + 1
+        best = min(best, loss)
+        if waited == patience:
+            return t
+    return len(losses) - 1""": "min_delta",
+    },
+    8: {
+        """def my_adam(variables, gradients, state, rate):
+    for i, (w, g) in enumerate(zip(variables, gradients)):
+        m, v = state.get(i, (0.0, 0.0))
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        w.assign_sub(rate * m / (tf.sqrt(v) + 1e-7))
+        state[i] = (m, v)""": "Keras",
+        """memory = {}
+def my_adam(variables, gradients, state, rate):
+    t = memory["t"] = memory.get("t", 0) + 1
+    for i, (w, g) in enumerate(zip(variables, gradients)):
+        m, v = memory.get(i, (0.0, 0.0))
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        w.assign_sub(rate * (m / (1 - 0.9**t)) / (tf.sqrt(v / (1 - 0.999**t)) + 1e-7))
+        memory[i] = (m, v)""": "not kept in state",
+        "def my_adam(variables, gradients, state, rate): return 1 / 0": "ZeroDivisionError",
+    },
+}
+
+
+def attempt(nb, number, answer, capsys):
+    """Put `answer` where the blank of an exercise stands; return what the cell prints."""
+    blank, rest = CELLS[f"answer-{number}"].source.split("\n", 1)
+    assert re.fullmatch(r"\w+ = None  # .+", blank)
+    exec(answer + "\n" + rest, dict(vars(nb)))  # noqa: S102
+    return capsys.readouterr().out
+
+
+def solution(number):
+    """The worked solution that is folded away under an exercise."""
+    folded = CELLS[f"exercise-{number}"].source.split("<details>")[1]
+    return re.search(r"```python\n(.+?)\n```", folded, re.DOTALL)[1]
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_blank_runs_as_it_stands(number):
+    assert text_of(CELLS[f"answer-{number}"]) == "stdout: not attempted yet\n"
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_solution_is_accepted(nb, number, capsys):
+    assert attempt(nb, number, solution(number), capsys) == "right\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "answer"),
+    [(n, answer) for n, answers in WRONG.items() for answer in answers],
+)
+def test_wrong_answer_is_refused_with_a_useful_word(nb, number, answer, capsys):
+    said = attempt(nb, number, answer, capsys)
+    assert said.startswith("not yet: ")
+    assert re.search(WRONG[number][answer], " ".join(said.split())), said
+
+
+def test_every_exercise_is_tested():
+    assert set(WRONG) == set(NUMBERS)
+    assert all(len(answers) >= 2 for answers in WRONG.values())
+    assert sum(cell.id.startswith("exercise-") for cell in NOTEBOOK.cells) == 8
+
+
+def test_index_has_every_question():
+    rows = re.findall(r"^\| .+ \| .+ \|$", CELLS["index"].source, re.MULTILINE)
+    assert len(rows) - 1 == 28
+    assert all("](#" in row for row in rows[1:])
