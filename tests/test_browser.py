@@ -1,0 +1,89 @@
+"""The notebook in JupyterLab, in a real browser: open it, run all cells, look."""
+
+import contextlib
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import nbformat
+import pytest
+from notebook_runner import NOTEBOOK, code_cells, pictures_of, read
+
+playwright = pytest.importorskip(
+    "playwright.sync_api", reason="playwright is not installed"
+)
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
+FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"]
+FLAGS += ["--disable-background-networking", "--disable-component-update"]
+MINUTES = 6
+
+
+@contextlib.contextmanager
+def jupyter_lab(folder):
+    """Serve `folder` by JupyterLab on a free port of this machine; gives the address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
+    command += [
+        f"--port={port}",
+        "--ServerApp.ip=127.0.0.1",
+        f"--ServerApp.root_dir={folder}",
+    ]
+    command += ["--IdentityProvider.token="]
+    with open(folder / "server.log", "w") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(120):
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"{address}/api", timeout=2).close()
+                break
+            time.sleep(0.5)
+        yield address
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+@pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium here: the browser test is skipped"
+)
+def test_run_all_in_jupyterlab(tmp_path):
+    path = tmp_path / NOTEBOOK.name
+    blank = read()
+    for cell in code_cells(blank):
+        cell.outputs, cell.execution_count = [], None
+    nbformat.write(blank, path)
+
+    with jupyter_lab(tmp_path) as address, playwright.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        tab = browser.new_page(viewport={"width": 1300, "height": 1000})
+        tab.goto(f"{address}/lab/tree/{path.name}")
+        tab.wait_for_selector(".jp-Notebook .jp-Cell", timeout=120_000)
+        tab.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]')
+        tab.click('.lm-MenuBar-itemLabel:text-is("Run")')
+        tab.click('.lm-Menu-itemLabel:text-is("Run All Cells")')
+        finish = time.monotonic() + 60 * MINUTES
+        counts = [None]
+        while None in counts and time.monotonic() < finish:
+            time.sleep(4)
+            tab.keyboard.press("Control+s")
+            time.sleep(1)
+            cells = code_cells(read(path))
+            counts = [cell.execution_count for cell in cells]
+            if any(o.output_type == "error" for cell in cells for o in cell.outputs):
+                break
+        assert tab.locator(".jp-RenderedImage img, .jp-RenderedHTML img").count() > 0
+        browser.close()
+
+    errors = [o.evalue for c in cells for o in c.outputs if o.output_type == "error"]
+    noise = [o.text for c in cells for o in c.outputs if o.get("name") == "stderr"]
+    assert not errors and not noise
+    assert counts == list(range(1, len(counts) + 1))
+    for ran, committed in zip(cells, code_cells(read()), strict=True):
+        assert len(pictures_of(ran)) == len(pictures_of(committed)), ran.id
