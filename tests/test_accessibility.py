@@ -1,5 +1,6 @@
 """What a machine can check of accessibility: headings, links, alt text, contrast."""
 
+import itertools
 import re
 
 import pytest
@@ -16,9 +17,7 @@ def test_one_first_heading_and_no_level_skipped():
     )
     levels = [len(marks) for marks in re.findall(r"^(#+) ", text, re.MULTILINE)]
     assert levels[0] == 1 and levels.count(1) == 1
-    assert all(
-        after <= before + 1 for before, after in zip(levels, levels[1:], strict=False)
-    )
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
 
 
 def test_link_texts_say_where_they_lead():

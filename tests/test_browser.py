@@ -78,7 +78,15 @@ def test_run_all_in_jupyterlab(tmp_path):
             counts = [cell.execution_count for cell in cells]
             if any(o.output_type == "error" for cell in cells for o in cell.outputs):
                 break
-        assert tab.locator(".jp-RenderedImage img, .jp-RenderedHTML img").count() > 0
+        # JupyterLab draws what is in view only: scroll up until a figure comes into it.
+        figures = tab.locator(".jp-RenderedImage img")
+        tab.mouse.move(700, 600)
+        for _ in range(200):
+            if figures.count():
+                break
+            tab.mouse.wheel(0, -900)
+            tab.wait_for_timeout(100)
+        assert figures.first.bounding_box()["width"] > 300
         browser.close()
 
     errors = [o.evalue for c in cells for o in c.outputs if o.output_type == "error"]

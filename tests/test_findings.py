@@ -179,6 +179,7 @@ EXPLAINED = {
     "2.5": "planted",
     "0.1": "a learning rate",
     "0.5": "a learning rate",
+    "0.25": "half a step, 1 - 2 * 0.25",
     "100": "updates, or sigma squared",
     "200": "rows",
     "400": "repeated data sets",
