@@ -27,12 +27,17 @@ TINY = re.compile(r"\b\de-(?:0[6-9]|1\d)\b")
 CELL_IDS = [cell.id for cell in code_cells(read())]
 
 
+def differing(now, then):
+    """Share of the pixels that differ visibly: a rounded-off contour line moves a few."""
+    return (np.abs(now - then).max(axis=-1) > 3).mean()
+
+
 def assert_same_picture(actual, expected, what):
     """Compare decoded pixels where one Matplotlib drew both; sizes always."""
     (now, _), (then, version) = pixels(actual), pixels(expected)
     if version.split(".")[:2] == matplotlib.__version__.split(".")[:2]:
         assert now.shape == then.shape, f"{what}: {now.shape} is not {then.shape}"
-        assert np.abs(now - then).max() <= 3, f"{what}: the picture differs"
+        assert differing(now, then) < 1e-4, f"{what}: the picture differs"
 
 
 def assert_same_outputs(actual, expected):
@@ -95,7 +100,7 @@ def test_run_leaves_nothing_but_the_committed_plots(fresh, committed):
             for now, then in zip(
                 frames(fresh.folder / plot), frames(ROOT / plot), strict=True
             ):
-                assert np.abs(now - then).max() <= 3, plot
+                assert differing(now, then) < 1e-3, plot  # a GIF's palette spreads it
 
 
 def drawn_by(committed):
