@@ -1,6 +1,7 @@
 """The notebook in JupyterLab, in a real browser: open it, run all cells, look."""
 
 import contextlib
+import os
 import shutil
 import socket
 import subprocess
@@ -35,8 +36,15 @@ def jupyter_lab(folder):
         f"--ServerApp.root_dir={folder}",
     ]
     command += ["--IdentityProvider.token="]
+    # Keep every cell in the page, also those out of view, so that figures can be counted.
+    settings = (
+        folder / "settings/@jupyterlab/notebook-extension/tracker.jupyterlab-settings"
+    )
+    settings.parent.mkdir(parents=True)
+    settings.write_text('{"windowingMode": "none"}')
+    environment = os.environ | {"JUPYTERLAB_SETTINGS_DIR": str(folder / "settings")}
     with open(folder / "server.log", "w") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log)
+        server = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
     address = f"http://127.0.0.1:{port}"
     try:
         for _ in range(120):
@@ -78,20 +86,13 @@ def test_run_all_in_jupyterlab(tmp_path):
             counts = [cell.execution_count for cell in cells]
             if any(o.output_type == "error" for cell in cells for o in cell.outputs):
                 break
-        # JupyterLab draws what is in view only: scroll up until a figure comes into it.
-        figures = tab.locator(".jp-RenderedImage img")
-        tab.mouse.move(700, 600)
-        for _ in range(200):
-            if figures.count():
-                break
-            tab.mouse.wheel(0, -900)
-            tab.wait_for_timeout(100)
-        assert figures.first.bounding_box()["width"] > 300
+        drawn = tab.locator(".jp-RenderedImage img").count()
         browser.close()
 
     errors = [o.evalue for c in cells for o in c.outputs if o.output_type == "error"]
     noise = [o.text for c in cells for o in c.outputs if o.get("name") == "stderr"]
     assert not errors and not noise
     assert counts == list(range(1, len(counts) + 1))
+    assert drawn == sum(len(pictures_of(cell)) for cell in cells) > 10
     for ran, committed in zip(cells, code_cells(read()), strict=True):
         assert len(pictures_of(ran)) == len(pictures_of(committed)), ran.id
