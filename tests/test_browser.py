@@ -73,7 +73,8 @@ def test_run_all_in_jupyterlab(tmp_path):
         tab = browser.new_page(viewport={"width": 1300, "height": 1000})
         tab.goto(f"{address}/lab/tree/{path.name}")
         tab.wait_for_selector(".jp-Notebook .jp-Cell", timeout=120_000)
-        tab.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]')
+        idle = '.jp-Notebook-ExecutionIndicator[data-status="idle"]'
+        tab.wait_for_selector(idle, timeout=120_000)
         tab.click('.lm-MenuBar-itemLabel:text-is("Run")')
         tab.click('.lm-Menu-itemLabel:text-is("Run All Cells")')
         finish = time.monotonic() + 60 * MINUTES
@@ -86,13 +87,18 @@ def test_run_all_in_jupyterlab(tmp_path):
             counts = [cell.execution_count for cell in cells]
             if any(o.output_type == "error" for cell in cells for o in cell.outputs):
                 break
-        drawn = tab.locator(".jp-RenderedImage img").count()
+        figures = sum(len(pictures_of(cell)) for cell in cells)
+        for _ in range(60):
+            drawn = tab.locator(".jp-RenderedImage img").count()
+            if drawn == figures:
+                break
+            tab.wait_for_timeout(1000)
         browser.close()
 
     errors = [o.evalue for c in cells for o in c.outputs if o.output_type == "error"]
     noise = [o.text for c in cells for o in c.outputs if o.get("name") == "stderr"]
     assert not errors and not noise
     assert counts == list(range(1, len(counts) + 1))
-    assert drawn == sum(len(pictures_of(cell)) for cell in cells) > 10
+    assert drawn == figures > 10
     for ran, committed in zip(cells, code_cells(read()), strict=True):
         assert len(pictures_of(ran)) == len(pictures_of(committed)), ran.id
