@@ -17,11 +17,12 @@ import types
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
+import numpy as np
 from notebook_runner import code_cells, definitions, execute, read
 
 
 def jax_microseconds(X, y, updates):
-    """Time of one update of the same loop as a JAX scan, history of losses included."""
+    """Time of one update of the same loop as a JAX scan, with the history of `train`."""
     import jax
     import jax.numpy as jnp
 
@@ -40,9 +41,15 @@ def jax_microseconds(X, y, updates):
 
     X, y = jnp.asarray(X), jnp.asarray(y)
     jax.block_until_ready(loop(X, y))
-    begin = time.perf_counter()
-    jax.block_until_ready(loop(X, y))
-    return (time.perf_counter() - begin) / updates * 1e6
+    seconds = []
+    for _ in range(2):
+        begin = time.perf_counter()
+        _, (losses, path) = loop(X, y)
+        np.asarray(losses).tolist()
+        for variable in path:
+            list(np.asarray(variable).squeeze())
+        seconds.append(time.perf_counter() - begin)
+    return min(seconds) / updates * 1e6
 
 
 def main():

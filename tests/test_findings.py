@@ -170,8 +170,6 @@ EXPLAINED = {
     "2015": "the year of the paper on Adam",
     "1929": "the year of Hubble's paper",
     "3.26": "light years in a parsec",
-    "465": "Hubble 1929, his 24 nebulae",
-    "513": "Hubble 1929, nine groups",
     "500": "Hubble 1929, adopted",
     "113.3": "141.6 - 28.3, the first step of b in the table",
     "0.8": "113.3 / 141.6, and 1 - 2 * 0.1",
