@@ -96,7 +96,7 @@ IN_FUNCTIONS = {
         bad.test_fit_line_refuses, NAN,
     ),
     "check: divergence not seen": (
-        "check-finite", "if np.isfinite(loss):", "if True:",
+        "check-finite", "if np.isfinite(one_number(loss)):", "if True:",
         bad.test_divergence_names_rate_update_and_limit, (),
     ),
     "check: limit of one eigenvalue too low": (
