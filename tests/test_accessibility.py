@@ -1,11 +1,14 @@
 """What a machine can check of accessibility: headings, links, alt text, contrast."""
 
+import io
 import itertools
 import re
 
+import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
-from notebook_runner import code_cells, pictures_of, read
+from notebook_runner import ROOT, code_cells, pictures_of, read
+from PIL import Image
 
 NOTEBOOK = read()
 PROSE = [cell for cell in NOTEBOOK.cells if cell.cell_type == "markdown"]
@@ -62,3 +65,13 @@ COLORS = sorted(
 @pytest.mark.parametrize("color", COLORS)
 def test_lines_and_points_stand_out_from_white(color):
     assert 1.05 / (luminance(color) + 0.05) >= 3
+
+
+def test_figures_bring_their_own_white_ground():
+    """A figure with a transparent ground would lose its black text in a dark theme."""
+    saved = [path.read_bytes() for path in (ROOT / "plots").iterdir()]
+    drawn = [png for cell in code_cells(NOTEBOOK) for png in pictures_of(cell)]
+    for picture in saved + drawn:
+        image = np.asarray(Image.open(io.BytesIO(picture)).convert("RGBA"))
+        assert image[..., 3].min() == 255
+        assert (image[[0, 0, -1, -1], [0, -1, 0, -1], :3] == 255).all()
