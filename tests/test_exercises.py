@@ -9,6 +9,29 @@ NOTEBOOK = read()
 CELLS = {cell.id: cell for cell in NOTEBOOK.cells}
 NUMBERS = range(1, 9)
 
+ADAM = """def my_adam(variables, gradients, state, rate):
+    t = state["t"] = state.get("t", 0) + 1
+    for i, (w, g) in enumerate(zip(variables, gradients)):
+        m, v = state.get(i, (0.0, 0.0))
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        w.assign_sub(rate * (m / (1 - 0.9**t)) / (tf.sqrt(v / (1 - 0.999**t)) + 1e-7))
+        state[i] = (m, v)"""
+
+# other right answers than the worked solutions
+RIGHT = [
+    (1, "share_left = 0.11"),
+    (1, "share_left = (1 - 2 * 0.1) ** 10"),
+    (2, "limit = 0.11"),
+    (2, "limit = stable_limit(3 * (np.arange(160.0) - 79.5)[:, None] / 46.187)"),
+    (
+        6,
+        """def quadratic(t):
+    X = np.hstack([t, t**2])
+    return ((X - X.mean(axis=0)) / X.std(axis=0)).astype("float32")""",
+    ),
+    (8, ADAM),
+]
+
 # exercise: wrong answers, each with a word that must be in the refusal
 WRONG = {
     1: {
@@ -32,6 +55,14 @@ WRONG = {
     train_step(X, y, variables, optimizer, loss_fn, model)
     return loss_fn(y, model(X, *variables))""": "MSE",
         "fixed_step = lambda X, y: 0": "TypeError",
+        """def fixed_step(X, y, variables, optimizer, loss_fn=mse, model=predict):
+    with tf.GradientTape() as tape:
+        loss = loss_fn(y, model(X, *variables))
+    for v, g in zip(variables, tape.gradient(loss, variables)):
+        v.assign_sub(0.01 * g)
+    return loss""": "MSE",
+        """def fixed_step(X, y, variables, optimizer, loss_fn=mse, model=predict):
+    train_step(X, y, variables, optimizer, loss_fn, model)""": "return the loss",
     },
     4: {
         """def lopsided(y_true, y_pred):
@@ -46,6 +77,12 @@ WRONG = {
         """def lopsided(y_true, y_pred):
     error = np.asarray(y_pred) - np.asarray(y_true)
     return tf.constant(np.mean(np.where(error > 0, 4.0, 1.0) * error**2))""": "TensorFlow",
+        """def lopsided(y_true, y_pred):
+    error = y_pred - y_true
+    return tf.reduce_mean(tf.where(y_pred > 0, 4.0, 1.0) * error**2)""": "not y_pred's",
+        """def lopsided(y_true, y_pred):
+    error = y_pred - y_true
+    return tf.where(error > 0, 4.0, 1.0) * error**2""": "one number",
     },
     5: {
         """def ridge_gradient(X, y, W, b, alpha):
@@ -64,6 +101,9 @@ WRONG = {
         "quadratic = lambda t: t**2": "two columns",
         """def quadratic(t):
     return np.hstack([(t - t.mean()) / t.std()] * 2)""": "parabola",
+        """def quadratic(t):
+    square = t**2
+    return np.hstack([t / t.std(), (square - square.mean()) / square.std()])""": "mean 0",
     },
     7: {
         """def stop_at(losses, patience, min_delta):
@@ -83,6 +123,24 @@ WRONG = {
         if waited == patience:
             return t
     return len(losses) - 1""": "min_delta",
+        """def stop_at(losses, patience, min_delta):
+    best, waited = losses[0], 0
+    for t, loss in enumerate(losses[1:], start=1):
+        waited = 0 if loss < best - min_delta else waited + 1
+        best = min(best, loss)
+        if waited == patience:
+            return t
+    return len(losses) - 1""": "last improvement",
+        """def stop_at(losses, patience, min_delta):
+    best, waited = losses[0], 0
+    for t, loss in enumerate(losses[1:], start=1):
+        if loss < best - min_delta:
+            best, waited = loss, 0
+        else:
+            waited += 1
+        if waited == 3:
+            return t
+    return len(losses) - 1""": "patience 2",
     },
     8: {
         """def my_adam(variables, gradients, state, rate):
@@ -100,6 +158,13 @@ def my_adam(variables, gradients, state, rate):
         w.assign_sub(rate * (m / (1 - 0.9**t)) / (tf.sqrt(v / (1 - 0.999**t)) + 1e-7))
         memory[i] = (m, v)""": "not kept in state",
         "def my_adam(variables, gradients, state, rate): return 1 / 0": "ZeroDivisionError",
+        ADAM.replace(
+            'state.get("t", 0) + 1', 'state.get("t", -1) + 1'
+        ): "t 1 in the first",
+        ADAM.replace("rate * ", "0.004 * "): "rate that it is given",
+        ADAM.replace("state.get(i", "state.get(str(w.shape)").replace(
+            "state[i]", "state[str(w.shape)]"
+        ): "Keras",
     },
 }
 
@@ -128,6 +193,11 @@ def test_solution_is_accepted(nb, number, capsys):
     assert attempt(nb, number, solution(number), capsys) == "right\n"
 
 
+@pytest.mark.parametrize(("number", "answer"), RIGHT)
+def test_other_right_answers_are_accepted(nb, number, answer, capsys):
+    assert attempt(nb, number, answer, capsys) == "right\n"
+
+
 @pytest.mark.parametrize(
     ("number", "answer"),
     [(n, answer) for n, answers in WRONG.items() for answer in answers],
@@ -136,6 +206,19 @@ def test_wrong_answer_is_refused_with_a_useful_word(nb, number, answer, capsys):
     said = attempt(nb, number, answer, capsys)
     assert said.startswith("not yet: ")
     assert re.search(WRONG[number][answer], " ".join(said.split())), said
+
+
+def test_the_mse_cannot_see_the_bug_of_exercise_3(nb):
+    """Part 3 says so of its five checks, which look at an MSE loop only."""
+    suspect = re.search(
+        r"```python\n(def suspect.+?)\n```", CELLS["exercise-3"].source, re.DOTALL
+    )
+    names = dict(vars(nb))
+    exec(suspect[1], names)  # noqa: S102
+    ours, theirs = (
+        nb.steps_of(f, nb.mse) for f in (nb.train_step, names["suspect_step"])
+    )
+    assert (ours == theirs).all()
 
 
 def test_every_exercise_is_tested():

@@ -57,6 +57,16 @@ def test_all_forms_give_one_answer(fresh):
     assert len(answers) == 7 and len(set(answers)) == 1
 
 
+def test_from_zeros_only_the_last_bias_of_the_mlp_moves(nb):
+    X, y = normalized()
+    weights = [
+        tf.Variable(tf.zeros(s, "float64")) for s in [(1, 4), (4,), (4, 1), (1,)]
+    ]
+    for _ in range(10):
+        nb.train_step(X, y, weights, tf.keras.optimizers.SGD(0.1), nb.mse, nb.mlp)
+    assert [bool((w.numpy() == 0).all()) for w in weights] == [True, True, True, False]
+
+
 def test_huber_is_twice_keras(nb):
     rng = np.random.default_rng(0)
     y_true, y_pred = rng.normal(0, 30, (2, 50, 1))
