@@ -21,9 +21,9 @@ PRINTED = {
         "swapped: below 90%",
     ],
     "batches-count": [
-        r"\n +1 +160 +1 +480\n +32 +5 +32 +15\n +50 +4 +10 +12\n +160 +1 +160 +3"
+        r"\n +1 +160 +1 +480\n +32 +5 +32 +15\n +50 +4 +10 +12\n +160 +1 +160 +3",
+        r"all rows (105\.690), mean of batches 1(?!05).*size \1",
     ],
-    "batches-traps-run": [r"all rows (105\.690), mean of batches 1(?!05).*size \1"],
     "early-stopping": [r"after \d\d updates 99\.\d+, after all 100 99\."],
     "resume-run": [r"10 \+ 10 .*True", "weights only .*False"],
     "retracing": ["1 to 5: +5 traces", r"tensors.* 1\n", r"10: +2\n", r"remainder: +1"],

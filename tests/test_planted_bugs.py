@@ -130,7 +130,7 @@ IN_THE_RUN = {
         "test-rows",
     ),
     "normalization: forgotten": (
-        "run", "train(X_train_norm, y_train,", "train(X_train, y_train,", "run",
+        "train-loop", "train(X_train_norm, y_train,", "train(X_train, y_train,", "train-loop",
     ),
 }  # fmt: skip
 
