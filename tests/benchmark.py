@@ -52,24 +52,32 @@ def jax_microseconds(X, y, updates):
     return min(seconds) / updates * 1e6
 
 
-def main():
-    """Print the tables."""
+SIZES = (100, 1000, 10_000, 100_000, 1_000_000)
+
+
+def main(sizes=SIZES, run_all=True):
+    """Print the tables for `sizes` rows, and the time and memory of Run All."""
     namespace = {"__name__": "benchmark"}
     exec(definitions(read()), namespace)  # noqa: S102
     nb = types.SimpleNamespace(**namespace)
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors")
-    for n in (100, 1000, 10_000, 100_000, 1_000_000):
-        times = nb.race(n)
+    for n in sizes:
+        times, first = nb.race(n)
         try:
             updates = max(4, min(10_000, 10_000_000 // n))
             times["JAX scan"] = jax_microseconds(*nb.race_data(n), updates)
         except ImportError:
             pass
         xla = times["the same, XLA"]
-        print(f"\nn = {n:,}: µs an update, and that over train_compiled's")
+        print(
+            f"\nn = {n:,}: µs an update, that over train_compiled's, first call in ms"
+        )
         for name, micros in times.items():
-            print(f"  {name:18}{micros:12,.1f}{micros / xla:12,.2f}")
+            compiling = f"{first[name]:12,.0f}" if name in first else ""
+            print(f"  {name:20}{micros:12,.1f}{micros / xla:12,.2f}{compiling}")
 
+    if not run_all:
+        return
     notebook = read()
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:

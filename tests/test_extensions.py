@@ -2,6 +2,7 @@
 
 import re
 
+import benchmark
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -55,6 +56,16 @@ def test_all_forms_give_one_answer(fresh):
     cell = next(c for c in fresh.notebook.cells if c.id == "same-answer")
     answers = re.findall(r"= (\S+)$", text_of(cell), re.MULTILINE)
     assert len(answers) == 7 and len(set(answers)) == 1
+
+
+def test_the_benchmark_prints_every_form(nb, capsys):
+    """Its times are nobody's promise, but its table must be there."""
+    benchmark.main(sizes=(50,), run_all=False)
+    printed = capsys.readouterr().out
+    for name in nb.forms(*nb.race_data(50)):
+        assert re.search(
+            rf"^  {re.escape(name)} +[\d,.]+ +[\d,.]+ +[\d,]+$", printed, re.MULTILINE
+        )
 
 
 def test_from_zeros_only_the_last_bias_of_the_mlp_moves(nb):
