@@ -11,11 +11,16 @@ from notebook_runner import NOTEBOOK, definitions, execute, read
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 os.environ.pop("MPLBACKEND", None)  # kernels must draw inline, as a reader's does
+os.environ.pop("XLA_FLAGS", None)  # the notebook gives its own
 
 # Run after the last cell: what the names that DESIGN promises hold by then.
 PROBE = """
 import json
+graph, *_ = loop_graph(1, "float32", 100, mse, xla_works(), train_step, predict)
+rows = tf.constant(X_train_norm), tf.constant(y_train)
+compiled_to = graph.experimental_get_compiler_ir(*rows) if xla_works() else lambda stage: ""
 print(json.dumps({
+    "one_function": "xla_cpu_small_call" in compiled_to(stage="optimized_hlo"),
     "shapes": {n: globals()[n].shape for n in ["X_train", "y_train", "X_test", "y_test"]},
     "dtypes": {n: str(globals()[n].dtype) for n in ["X_train", "y_train", "X_test", "y_test"]},
     "rows": np.sort(np.vstack([X_train, X_test]).ravel()).tolist(),

@@ -69,7 +69,8 @@ def join_streams(outputs):
 def definitions(notebook):
     """Return the source of the notebook's imports, functions, classes and CONSTANTS.
 
-    With these a test can call the notebook's own functions without running its cells.
+    And what it asks of the environment. With these a test can call the notebook's own
+    functions without running its cells.
     """
     kept = []
     for cell in code_cells(notebook):
@@ -86,7 +87,9 @@ def definitions(notebook):
                 wanted = all(n.isupper() and n not in ("X", "W", "A") for n in assigned)
             else:
                 wanted = any(
-                    isinstance(part, ast.Import | ast.ImportFrom) for part in parts
+                    isinstance(part, ast.Import | ast.ImportFrom)
+                    or (isinstance(part, ast.Attribute) and part.attr == "environ")
+                    for part in parts
                 )
             if wanted:
                 kept.append(ast.unparse(node))

@@ -66,6 +66,11 @@ def test_the_benchmark_prints_every_form(nb, capsys):
         assert re.search(
             rf"^  {re.escape(name)} +[\d,.]+ +[\d,.]+ +[\d,]+$", printed, re.MULTILINE
         )
+    for options in ("Setup's", "none"):
+        assert re.search(
+            rf"^  train_compiled +{options} +[\d.]+$", printed, re.MULTILINE
+        )
+    assert "JAX scan" in printed or "JAX is not installed" in printed
 
 
 def test_from_zeros_only_the_last_bias_of_the_mlp_moves(nb):
@@ -130,6 +135,14 @@ def test_train_compiled_keeps_its_results_apart(nb):
     kept = first.numpy().copy()
     nb.train_compiled(X, -y, epochs=7)
     np.testing.assert_array_equal(first.numpy(), kept)
+
+
+def test_xla_makes_one_function_of_the_loop(fresh, nb):
+    """That the options of Setup arrive; TensorFlow 2.19 has no such option yet."""
+    if not nb.xla_works():
+        pytest.skip("no XLA on this platform")
+    knows_it = tuple(map(int, tf.__version__.split(".")[:2])) >= (2, 20)
+    assert fresh.state["one_function"] is knows_it
 
 
 def test_a_new_rate_traces_nothing_new(nb):
