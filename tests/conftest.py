@@ -20,6 +20,7 @@ graph, *_ = loop_graph(1, "float32", 100, mse, xla_works(), train_step, predict)
 rows = tf.constant(X_train_norm), tf.constant(y_train)
 compiled_to = graph.experimental_get_compiler_ir(*rows) if xla_works() else lambda stage: ""
 print(json.dumps({
+    "said": said,
     "one_function": "xla_cpu_small_call" in compiled_to(stage="optimized_hlo"),
     "shapes": {n: globals()[n].shape for n in ["X_train", "y_train", "X_test", "y_test"]},
     "dtypes": {n: str(globals()[n].dtype) for n in ["X_train", "y_train", "X_test", "y_test"]},

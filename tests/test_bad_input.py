@@ -16,9 +16,9 @@ GOOD = ([1, 2, 3], [2, 4, 5])
         ([1, 2, 3], [2, 4], ValueError, r"\(3, 1\).*\(2, 1\)"),
         ([1], [2], ValueError, "at least 2"),
         ([], [], ValueError, "at least 2"),
-        ([1, np.nan, 3], [2, 4, 5], ValueError, "x .*missing or infinite.*row 1"),
-        ([1, 2, 3], [2, 4, None], ValueError, "y .*missing or infinite.*row 2"),
-        ([1, 2, np.inf], [2, 4, 5], ValueError, "x .*missing or infinite.*row 2"),
+        ([1, np.nan, 3], [2, 4, 5], ValueError, "x: repair row 1 "),
+        ([1, 2, 3], [2, 4, None], ValueError, "y: repair row 2 "),
+        ([1, 2, np.inf], [2, 4, 5], ValueError, "x: repair row 2 "),
         (np.ma.array([1, 2, 3], mask=[1, 0, 0]), [2, 4, 5], ValueError, "x .*masked"),
         (np.array([b"1", 2, 3], object), [2, 4, 5], TypeError, "x .*not numbers"),
         ([1e160, 2e160, 3e160], [2, 4, 5], ValueError, "too large or small, rescale"),
@@ -94,12 +94,12 @@ def test_fit_line_warns_when_it_stops_on_the_way(nb):
         (COLUMN.astype(int), COLUMN, TypeError, "X holds int64.*float32"),
         (COLUMN, COLUMN.astype(str), TypeError, "y holds <U"),
         (COLUMN.astype("float32"), COLUMN, TypeError, "float32.*float64.*cast"),
-        (COLUMN * np.nan, COLUMN, ValueError, "X .*missing or infinite in row 0"),
+        (COLUMN * np.nan, COLUMN, ValueError, "X: repair row 0 "),
         (
             COLUMN,
             np.full((3, 1), np.inf),
             ValueError,
-            "y .*missing or infinite in row [02]",
+            "y: repair row [02] ",
         ),
     ],
 )
@@ -132,7 +132,7 @@ def test_mse_refuses_shapes_that_broadcast(nb):
 
 
 def test_train_refuses_masked_rows_and_unreduced_losses(nb):
-    with pytest.raises(ValueError, match="y .*missing or infinite in row 1"):
+    with pytest.raises(ValueError, match="y: repair row 1 "):
         nb.train(COLUMN, np.ma.array(COLUMN, mask=[[0], [1], [0]]))
     with pytest.raises(ValueError, match=r"shape \(3, 1\): reduce"):
         nb.train(COLUMN, COLUMN, loss_fn=lambda t, p: tf.square(t - p))
@@ -183,7 +183,7 @@ def test_hold_stderr_passes_on_what_is_not_a_notice(nb, capfd):
     lines = [
         b"WARNING: All log messages before absl::InitializeLog() is called are ...\n",
         b"I0000 00:00:1795378564.99 3955 port.cc:153] oneDNN custom operations are on.\n",
-        b"E0000 00:00:1795378568.59 3955 cuda_platform.cc:52] failed call to cuInit\n",
+        b"E0000 00:00:1795378568.59 3955 cuda_platform.cc:52] cuInit: ERROR (303)\n",
         b"E0000 00:00:1795378568.59 3955 other.cc:1] the disk is full\n",
     ]
     with pytest.raises(ModuleNotFoundError, match="no_such_module"), nb.hold_stderr():

@@ -19,8 +19,8 @@ ADAM = """def my_adam(variables, gradients, state, rate):
 
 # other right answers than the worked solutions
 RIGHT = [
-    (1, "share_left = 0.11"),
-    (1, "share_left = (1 - 2 * 0.1) ** 10"),
+    (1, "share_left = 0.0001"),
+    (1, "share_left = (1 - 2 * 0.3) ** 10"),
     (2, "limit = 0.11"),
     (2, "limit = stable_limit(3 * (np.arange(160.0) - 79.5)[:, None] / 46.187)"),
     (
@@ -30,20 +30,21 @@ RIGHT = [
     return ((X - X.mean(axis=0)) / X.std(axis=0)).astype("float32")""",
     ),
     (8, ADAM),
+    (3, "fixed_step = tf.function(train_step, autograph=False)"),
 ]
 
 # exercise: wrong answers, each with a word that must be in the refusal
 WRONG = {
     1: {
-        "share_left = 0.64**10": "loss",
-        "share_left = 0.9**10": "where is the 2",
+        "share_left = 0.16**10": "loss",
+        "share_left = 0.7**10": "where is the 2",
         "share_left = 0.5": "one factor",
         "share_left = 'a tenth'": "TypeError|factor",
     },
     2: {
         "limit = 1 / 3": "square",
         "limit = 1.0": "mean",
-        "limit = [1, 2]": "λmax",
+        "limit = [1, 2]": "mean",
     },
     3: {
         """def fixed_step(X, y, variables, optimizer, loss_fn=mse, model=predict):
@@ -83,6 +84,18 @@ WRONG = {
         """def lopsided(y_true, y_pred):
     error = y_pred - y_true
     return tf.where(error > 0, 4.0, 1.0) * error**2""": "one number",
+        """def lopsided(y_true, y_pred):
+    error = y_pred - y_true
+    return tf.reduce_sum(tf.where(error > 0, 4.0, 1.0) * error**2) / 4""": "must cost 4",
+        """def lopsided(y_true, y_pred):
+    error = y_pred - y_true
+    cut = tf.stop_gradient(error)
+    return tf.reduce_mean(tf.where(error > 0, 4.0, 1.0) * error * cut)""": "the tape",
+        """def lopsided(y_true, y_pred):
+    error = y_pred - y_true
+    cost = tf.reduce_mean(tf.where(error > 0, 4.0, 1.0) * error**2)
+    return tf.stop_gradient(cost) + 0 * tf.reduce_sum(y_pred)""": "the tape",
+        "lopsided = lambda y_true, y_pred: tf.reduce_maen(y_true)": "raised AttributeError",
     },
     5: {
         """def ridge_gradient(X, y, W, b, alpha):
@@ -112,7 +125,7 @@ WRONG = {
         waited = 0 if losses[t] < losses[t - 1] - min_delta else waited + 1
         if waited == patience:
             return t
-    return len(losses) - 1""": "best",
+    return len(losses) - 1""": "loss before",
         """def stop_at(losses, patience, min_delta):
     return len(losses)""": "never stops",
         """def stop_at(losses, patience, min_delta):
@@ -130,7 +143,7 @@ WRONG = {
         best = min(best, loss)
         if waited == patience:
             return t
-    return len(losses) - 1""": "last improvement",
+    return len(losses) - 1""": "smallest loss",
         """def stop_at(losses, patience, min_delta):
     best, waited = losses[0], 0
     for t, loss in enumerate(losses[1:], start=1):
@@ -141,6 +154,16 @@ WRONG = {
         if waited == 3:
             return t
     return len(losses) - 1""": "patience 2",
+        """def stop_at(losses, patience, min_delta):
+    best, waited = losses[0], 0
+    for t, loss in enumerate(losses[1:], start=1):
+        if loss < best and best - loss >= min_delta:
+            best, waited = loss, 0
+        else:
+            waited += 1
+        if waited == patience:
+            return t
+    return len(losses) - 1""": "min_delta",
     },
     8: {
         """def my_adam(variables, gradients, state, rate):
@@ -162,6 +185,9 @@ def my_adam(variables, gradients, state, rate):
             'state.get("t", 0) + 1', 'state.get("t", -1) + 1'
         ): "t 1 in the first",
         ADAM.replace("rate * ", "0.004 * "): "rate that it is given",
+        ADAM.replace(" + 1e-7", ""): "gradient is 0",
+        ADAM.replace("1e-7", "1e-5"): "not under",
+        ADAM.replace("(1 - 0.999**t)) + 1e-7", "(1 - 0.999**t) + 1e-7)"): "not under",
         ADAM.replace("state.get(i", "state.get(str(w.shape)").replace(
             "state[i]", "state[str(w.shape)]"
         ): "Keras",

@@ -1,6 +1,7 @@
 """Part 4: every claim that is not a timing."""
 
 import re
+import warnings
 
 import benchmark
 import numpy as np
@@ -27,8 +28,17 @@ PRINTED = {
     ],
     "early-stopping": [r"after \d\d updates 99\.\d+, after all 100 99\."],
     "resume-run": [r"10 \+ 10 .*True", "weights only .*False"],
-    "retracing": ["1 to 5: +5 traces", r"tensors.* 1\n", r"10: +2\n", r"remainder: +1"],
-    "train-compiled": ["new traces at a new rate: 0"],
+    "retracing": [
+        "1 to 5: +5 traces",
+        r"tensors.* 1\n",
+        r"10: +2\n",
+        r"remainder: +1",
+    ],
+    "train-compiled": ["traces for two rates: 1"],
+    "batches-run": [
+        r"decaying rate +[01]\.\d% above",
+        r"all rows 1\.00, the outermost 0\.24",
+    ],
     "many-features": [r"shape \(20, 1\), b = (3\.9|4\.0)", "6 digits: True"],
     "mlp-run": [r"line: RMSE 0\.[67]", r"MLP: RMSE 0\.2"],
     "devices-run": [
@@ -55,12 +65,12 @@ def test_gap_is_rounding(fresh, cell_id):
 def test_all_forms_give_one_answer(fresh):
     cell = next(c for c in fresh.notebook.cells if c.id == "same-answer")
     answers = re.findall(r"= (\S+)$", text_of(cell), re.MULTILINE)
-    assert len(answers) == 7 and len(set(answers)) == 1
+    assert len(answers) == 8 and len(set(answers)) == 1
 
 
 def test_the_benchmark_prints_every_form(nb, capsys):
     """Its times are nobody's promise, but its table must be there."""
-    benchmark.main(sizes=(50,), run_all=False)
+    benchmark.main(sizes=(50,), whole=False)
     printed = capsys.readouterr().out
     for name in nb.forms(*nb.race_data(50)):
         assert re.search(
@@ -81,6 +91,17 @@ def test_from_zeros_only_the_last_bias_of_the_mlp_moves(nb):
     for _ in range(10):
         nb.train_step(X, y, weights, tf.keras.optimizers.SGD(0.1), nb.mse, nb.mlp)
     assert [bool((w.numpy() == 0).all()) for w in weights] == [True, True, True, False]
+
+
+def test_first_step_of_the_mlp_agrees_with_central_differences_in_float64(nb):
+    """Part 3 says that a larger model can still be checked in this way."""
+    X, y = normalized()
+    rng = np.random.default_rng(0)
+    shapes = [(1, 4), (4,), (4, 1), (1,)]
+    weights = [tf.Variable(rng.normal(size=shape)) for shape in shapes]
+    routes = (nb.tape_gradient, nb.central_differences)
+    for tape, differences in zip(*(f(X, y, weights, nb.mse, nb.mlp) for f in routes)):
+        np.testing.assert_allclose(tape, differences, rtol=1e-4)
 
 
 def test_huber_is_twice_keras(nb):
@@ -121,6 +142,20 @@ def test_train_compiled_is_train(nb, dtype, k, jit):
     assert all(type(loss) is float for loss in ours[2]["loss"])
 
 
+@pytest.mark.parametrize("name", ["train", "train_compiled"])
+def test_a_loss_that_rose_is_worth_a_warning(nb, name):
+    """Features that move together push the limit down to 1/k, here 1/12."""
+    train = getattr(nb, name)
+    X, y = normalized(k=1)
+    X = np.repeat(X, 12, axis=1)
+    np.testing.assert_allclose(nb.stable_limit(X), 1 / 12)
+    with pytest.warns(UserWarning, match="above the first: lower the rate"):
+        train(X, y, 50, 0.1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train(X, y, 50, 0.08)
+
+
 def test_train_compiled_takes_other_losses(nb):
     X, y = normalized()
     ours = nb.train_compiled(X, y, 40, 0.5, nb.pinball(0.3))[2]["loss"]
@@ -135,6 +170,13 @@ def test_train_compiled_keeps_its_results_apart(nb):
     kept = first.numpy().copy()
     nb.train_compiled(X, -y, epochs=7)
     np.testing.assert_array_equal(first.numpy(), kept)
+
+
+def test_tensorflow_warns_of_retracing_in_the_words_quoted(fresh, committed):
+    first, last = "5 out of the last 5 calls to", "triggered tf.function retracing"
+    assert re.match(f"{first} .* {last}", fresh.state["said"][0])
+    (prose,) = [cell.source for cell in committed.cells if cell.id == "fast"]
+    assert f'"{first} … {last}"' in prose
 
 
 def test_xla_makes_one_function_of_the_loop(fresh, nb):

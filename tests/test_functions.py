@@ -248,7 +248,7 @@ def test_fit_line_is_least_squares(nb, name):
     # history speaks the same units.
     assert history["W"][-1] == slope and history["b"][-1] == intercept
     assert len(history["W"]) == len(history["b"]) == len(history["loss"]) == 101
-    assert history["loss"][0] == pytest.approx(np.mean(y**2))
+    assert history["loss"][0] == pytest.approx(np.var(y))
     last = np.mean((slope * x + intercept - y) ** 2)
     assert history["loss"][-1] == pytest.approx(
         last, rel=1e-6, abs=1e-12 * np.mean(y**2)
@@ -278,3 +278,16 @@ def test_hubble(fresh):
     cell = next(c for c in fresh.notebook.cells if c.id == "hubble")
     lines = cell.outputs[0].text.splitlines()
     assert all("454.158 d -40.784" in line for line in lines) and len(lines) == 2
+
+
+@pytest.mark.parametrize("offset", [2e4, 1.7e9, 1.7e12])
+def test_fit_line_is_exact_for_a_large_y(nb, offset):
+    """Unix times in milliseconds, for instance: b starts at their mean, not at 0."""
+    rng = np.random.default_rng(0)
+    x = np.arange(50.0)
+    noise = rng.normal(0, 0.5, 50)
+    slope, intercept, history = nb.fit_line(x, offset + 2 * x + noise)
+    exact = np.polyfit(x, 2 * x + noise, 1)
+    assert slope == pytest.approx(exact[0], rel=1e-4)
+    assert intercept - offset == pytest.approx(exact[1], abs=1e-3)
+    assert history["b"][0] == pytest.approx(offset + np.mean(2 * x + noise))

@@ -12,7 +12,7 @@ import test_functions as functions
 from notebook_runner import code_cells, definitions, execute, read
 from test_execution import assert_same_outputs
 
-NAN = ([1, float("nan"), 3], [2, 4, 5], ValueError, "missing or infinite")
+NAN = ([1, float("nan"), 3], [2, 4, 5], ValueError, "repair row 1 ")
 CONSTANT = ([7, 7, 7], [2, 4, 5], ValueError, "constant")
 ANSCOMBE = ("Anscombe",)
 PATH = ("float64", 1e-6, 1)
@@ -100,7 +100,7 @@ IN_FUNCTIONS = {
         bad.test_divergence_names_rate_update_and_limit, (),
     ),
     "check: limit of one eigenvalue too low": (
-        "check-finite", "[-1]", "[0]",
+        "check-finite", "len(A))[-1]", "len(A))[0]",
         functions.test_stable_limit, (),
     ),
     "check: rate above the limit let in": (
@@ -116,7 +116,7 @@ IN_FUNCTIONS = {
 # name: (cell, the right code, the bug, the cell by which it must have been noticed)
 IN_THE_RUN = {
     "split: test rows among the training rows": (
-        "data-split", "order[:160], order[160:]", "order[:160], order[120:160]", "normalize",
+        "data-split", "order[:-40], order[-40:]", "order[:-40], order[-80:-40]", "normalize",
     ),
     "split: y not taken with its x": (
         "data-split", "X[train_rows], y[train_rows]", "X[train_rows], y[:160]", "recover",

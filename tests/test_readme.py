@@ -51,13 +51,38 @@ def test_sections_it_names_are_in_the_notebook():
         assert f"# {name}" in headings, name
 
 
-def test_numbers_are_the_notebooks():
-    number = r"(?<![R²\w])\d+(?:,\d{3})*(?:\.\d+)?"
-    printed = set(re.findall(number, " ".join(text_of(c) for c in code_cells(read()))))
-    claimed = re.findall(number, section("Key results").split("\n![")[0])
-    assert len(claimed) > 10
-    for value in claimed:
-        assert value in printed or value in {"40", "1"}, f"{value} is not printed"
+ROWS = re.findall(r"^\| (\w.+)$", section("Key results"), re.MULTILINE)
+# row of the table: the cell that prints its two numbers, and how
+KEY_RESULTS = {
+    "slope": ("recover", r"slope +(\S+) +2\.5 +(\S+)"),
+    "intercept": ("recover", r"intercept +(\S+) +10\.0 +(\S+)"),
+    "training loss": ("loss-figure", r"last loss (\S+), noise floor (\S+)"),
+    "RMSE on 40 unseen rows": (
+        "test-rows",
+        r"RMSE on the test rows (\S+) \(noise (10)\)",
+    ),
+    "R² on 40 unseen rows": ("test-rows", r"R² (\S+)()"),
+    "Hubble's line, km/s per Mpc": ("hubble", r"loop: +v = (\S+) d.*\n.* v = (\S+) d"),
+    "condition number, raw x": (
+        "normalize-raw",
+        r"raw x: +(\S+)\n.*normalized x: +(1)",
+    ),
+    "bugs that a falling loss misses": ("bug-figure", r"falls': (\d+)()"),
+}
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_numbers_are_the_notebooks(row):
+    label, result, comparison = (text.strip() for text in row.strip("| ").split("|"))
+    cell_id, pattern = KEY_RESULTS[label]
+    (cell,) = [cell for cell in code_cells(read()) if cell.id == cell_id]
+    printed = re.search(pattern, text_of(cell))
+    assert result == printed[1]
+    assert printed[2] in re.findall(r"[\d.,]*\d", comparison) or not printed[2]
+
+
+def test_every_key_result_is_in_the_table():
+    assert all(f"\n| {label} |" in README for label in KEY_RESULTS)
 
 
 def test_licence_and_author():
