@@ -167,3 +167,18 @@ def test_map_links_lead_to_headings(committed):
         if cell.cell_type == "markdown":
             for target in re.findall(r"\]\(#([^)]+)\)", cell.source):
                 assert target in headings, f"{cell.id}: no heading for #{target}"
+
+
+def test_planted_numbers_are_the_readers_to_change(tmp_path):
+    """More rows, other noise: nothing breaks, no warning; the timings are left out."""
+    notebook = read()
+    (cell,) = [c for c in notebook.cells if c.id == "data-make"]
+    assert cell.source.startswith("N, TRUE_SLOPE, TRUE_INTERCEPT, NOISE_SD = 200, 2.5")
+    cell.source = cell.source.replace(
+        "= 200, 2.5, 10.0, 10.0", "= 1000, -3.0, 40.0, 5.0"
+    )
+    for c in code_cells(notebook):
+        if c.id in ("race", "race-figure", "animation-make"):
+            c.source = ""
+    execute(notebook, tmp_path)
+    assert not [c.id for c in code_cells(notebook) if "stderr" in text_of(c)]
