@@ -32,7 +32,9 @@ def notebook():
     """The notebook's functions, after what it asks of the environment."""
     namespace = {"__name__": "benchmark"}
     exec(definitions(read()), namespace)  # noqa: S102
-    return types.SimpleNamespace(**namespace)
+    nb = types.SimpleNamespace(**namespace)
+    nb.tf.get_logger().setLevel("ERROR")  # it traces anew for every number of rows
+    return nb
 
 
 def updates_for(n):

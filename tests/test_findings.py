@@ -120,6 +120,7 @@ def test_the_predicted_path(nb, rate, dtype, rtol):
     np.testing.assert_allclose(history["loss"], theory, rtol=rtol)
 
 
+@pytest.mark.filterwarnings("ignore:the last loss lies above")
 @pytest.mark.parametrize("k", [1, 3])
 def test_the_stable_limit_separates(nb, k):
     X, y = normalized(k=k)
