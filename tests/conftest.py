@@ -1,4 +1,4 @@
-"""Fixtures shared by the tests: the committed notebook, a fresh run, its functions."""
+"""Fixtures shared by the tests: the committed notebook, one run of it, its functions."""
 
 import json
 import os
@@ -6,27 +6,23 @@ import types
 
 import nbformat
 import pytest
-from notebook_runner import NOTEBOOK, definitions, execute, read
+from notebook_runner import NOTEBOOK, code_cells, copies, definitions, execute, read
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 os.environ.pop("MPLBACKEND", None)  # kernels must draw inline, as a reader's does
 os.environ.pop("XLA_FLAGS", None)  # the notebook gives its own
 
 # Run after the last cell: what the names that DESIGN promises hold by then.
 PROBE = """
 import json
-graph, *_ = loop_graph(1, "float32", 100, mse, xla_works(), train_step, predict)
-rows = tf.constant(X_train_norm), tf.constant(y_train)
-compiled_to = graph.experimental_get_compiler_ir(*rows) if xla_works() else lambda stage: ""
+graph, _ = loop_graph(1, "float32", None, mse)
+stage = {"stage": "optimized_hlo"}
+rows = tf.constant(X_train_norm), tf.constant(y_train), tf.zeros((100, 0), "int32")
 print(json.dumps({
-    "said": said,
-    "one_function": "xla_cpu_small_call" in compiled_to(stage="optimized_hlo"),
+    "one_function": XLA and "xla_cpu_small_call" in graph.experimental_get_compiler_ir(*rows)(**stage),
     "shapes": {n: globals()[n].shape for n in ["X_train", "y_train", "X_test", "y_test"]},
     "dtypes": {n: str(globals()[n].dtype) for n in ["X_train", "y_train", "X_test", "y_test"]},
-    "rows": np.sort(np.vstack([X_train, X_test]).ravel()).tolist(),
-    "X_train": X_train.ravel().tolist(), "y_train": y_train.ravel().tolist(),
-    "X_test": X_test.ravel().tolist(), "y_test": y_test.ravel().tolist(),
+    "data": {n: globals()[n].ravel().tolist() for n in ["X", "y", "X_train", "y_train", "X_test", "y_test"]},
     "W": np.asarray(W).tolist(), "b": np.asarray(b).tolist(),
     "variables": [type(W).__name__, type(b).__name__],
 }, default=list))
@@ -40,15 +36,26 @@ def committed():
 
 
 @pytest.fixture(scope="session")
-def fresh(tmp_path_factory):
-    """A fresh run of the notebook alone in an empty folder: notebook, folder, state."""
-    folder = tmp_path_factory.mktemp("fresh")
+def run(tmp_path_factory):
+    """One kernel in an empty folder: each cell twice in a row, then all from last to first.
+
+    `first`, `second` and `back` are the code cells of the three passes by id; `state` is
+    what the names hold at the end of the second pass; `folder` is where it ran.
+    """
+    folder = tmp_path_factory.mktemp("run")
     (folder / NOTEBOOK.name).write_bytes(NOTEBOOK.read_bytes())
-    notebook = read()
-    notebook.cells.append(nbformat.v4.new_code_cell(PROBE, id="probe"))
-    execute(notebook, folder)
-    state = json.loads(notebook.cells.pop().outputs[0].text)
-    return types.SimpleNamespace(notebook=notebook, folder=folder, state=state)
+    once = code_cells(read())
+    probe = nbformat.v4.new_code_cell(PROBE, id="probe")
+    passes = [copies(once, "first"), copies(once, "second"), copies(once[::-1], "back")]
+    cells = [cell for pair in zip(*passes[:2]) for cell in pair] + [probe] + passes[2]
+    execute(nbformat.v4.new_notebook(cells=cells, metadata=read().metadata), folder)
+    first, second, back = (
+        {cell.id.partition("-")[2]: cell for cell in cells} for cells in passes
+    )
+    state = json.loads(probe.outputs[0].text)
+    return types.SimpleNamespace(
+        first=first, second=second, back=back, state=state, folder=folder
+    )
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import ast
 import base64
+import copy
 import io
 import os
 import pathlib
@@ -29,6 +30,14 @@ def read(path=NOTEBOOK):
 def code_cells(notebook):
     """Return the code cells of `notebook`, in order."""
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def copies(cells, name):
+    """Return copies of `cells` whose ids begin with `name`, to run them once more."""
+    again = [copy.deepcopy(cell) for cell in cells]
+    for cell in again:
+        cell.id = f"{name}-{cell.id}"
+    return again
 
 
 def execute(notebook, folder, allow_errors=False):
