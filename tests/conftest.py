@@ -15,11 +15,11 @@ os.environ.pop("XLA_FLAGS", None)  # the notebook gives its own
 # Run after the last cell: what the names that DESIGN promises hold by then.
 PROBE = """
 import json
-graph, _ = loop_graph(1, "float32", None, mse)
+probe, _ = loop_graph(1, "float32", None, mse)
 stage = {"stage": "optimized_hlo"}
 rows = tf.constant(X_train_norm), tf.constant(y_train), tf.zeros((100, 0), "int32")
 print(json.dumps({
-    "one_function": XLA and "xla_cpu_small_call" in graph.experimental_get_compiler_ir(*rows)(**stage),
+    "one_function": XLA and "xla_cpu_small_call" in probe.experimental_get_compiler_ir(*rows)(**stage),
     "shapes": {n: globals()[n].shape for n in ["X_train", "y_train", "X_test", "y_test"]},
     "dtypes": {n: str(globals()[n].dtype) for n in ["X_train", "y_train", "X_test", "y_test"]},
     "data": {n: globals()[n].ravel().tolist() for n in ["X", "y", "X_train", "y_train", "X_test", "y_test"]},

@@ -92,8 +92,8 @@ def definitions(notebook):
             ]
             if isinstance(node, ast.FunctionDef | ast.ClassDef):
                 wanted = True
-            elif isinstance(node, ast.Assign):  # CONSTANTS, but not X or W
-                wanted = all(n.isupper() and n not in ("X", "W", "A") for n in assigned)
+            elif isinstance(node, ast.Assign):  # CONSTANTS, but not X or A
+                wanted = all(n.isupper() and n not in ("X", "A") for n in assigned)
             else:
                 wanted = any(
                     isinstance(part, ast.Import | ast.ImportFrom)

@@ -29,7 +29,7 @@ REFUSED = {  # x, y, the error, words of its message
     "a dict": ({1: 2}, [2, 4, 5], ValueError, r"x has shape \(\)"),
     "ragged": ([[1, 2], [3]], [2, 4], TypeError, r"x, row 0: \[1, 2\]"),
     "too long": ([1, 10**400, 3], [2, 4, 5], ValueError, "x, row 1"),
-    "features": ([[1, 2], [3, 4], [5, 6]], [2, 4, 5], ValueError, r"\(3, 2\).*one feat"),
+    "features": ([[1, 2], [3, 4], [5, 6]], [2, 4, 5], ValueError, r"\(3, 2\): give a list, one feat"),
     "a row": ([[1, 2, 3]], [2, 4, 5], ValueError, r"x has shape \(1, 3\)"),
     "numbers": (5, 6, ValueError, "x has shape"),
 }  # fmt: skip

@@ -59,7 +59,7 @@ KEY_RESULTS = {
     "training loss": ("loss-figure", r"last loss (\S+), noise floor (\S+)"),
     "RMSE on 40 unseen rows": ("test-rows", r"RMSE (\S+) \(noise (10)\)"),
     "R² on 40 unseen rows": ("test-rows", r"R² (\S+)()"),
-    "Hubble's line, km/s per Mpc": ("hubble", r"loop (\S+), \S+; lstsq \[(\S+)"),
+    "Hubble's line, km/s per Mpc": ("hubble", r"loop (\S+), \S+; polyfit \[(\S+)"),
     "condition number, raw x": ("normalize-raw", r"condition number (\S+)()"),
     "bugs that a falling loss misses": ("bug-figure", r"falls': (\d+)()"),
 }
