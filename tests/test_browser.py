@@ -1,7 +1,8 @@
-"""The notebook in JupyterLab, in a real browser: open it, run all cells, look."""
+"""The notebook in a real browser: run in JupyterLab, and rendered as on nbviewer."""
 
 import contextlib
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -10,7 +11,9 @@ import time
 import urllib.request
 
 import nbformat
+import numpy as np
 import pytest
+from nbconvert import HTMLExporter
 from notebook_runner import NOTEBOOK, code_cells, pictures_of, read
 
 playwright = pytest.importorskip(
@@ -21,6 +24,159 @@ CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"]
 FLAGS += ["--disable-background-networking", "--disable-component-update"]
 MINUTES = 6
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium here: the browser tests are skipped"
+)
+# Share of the limit, updates, raw x: settings of the explorer.
+SETTINGS = [
+    (0.1, 100, False),
+    (0.1, 1, False),
+    (0.9, 100, True),
+    (1.0, 51, False),
+    (0.5, 1, False),
+    (1.05, 20, True),
+]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as p:
+        chromium = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory):
+    """The address of the committed notebook as nbviewer's exporter writes it."""
+    html, _ = HTMLExporter(template_name="classic").from_notebook_node(read())
+    path = tmp_path_factory.mktemp("page") / "notebook.html"
+    path.write_text(html, encoding="utf-8")
+    return path.as_uri()
+
+
+def open_page(browser, address, **options):
+    """A tab at `address` that reaches no other machine."""
+    tab = browser.new_context(**options).new_page()
+    tab.route(re.compile("^https?://"), lambda route: route.abort())
+    tab.goto(address)
+    return tab
+
+
+def said(root):
+    """The rate, W, b and loss of the explorer's sentence, as numbers."""
+    words = root.locator("#explorer-said").text_content()
+    found = re.match(
+        r"Rate (\S+), .+ updates W = (\S+), b = (\S+), loss (\S+): the loop ", words
+    )
+    return [float(number.replace(",", "")) for number in found.groups()]
+
+
+def move(root, share, updates, raw):
+    """Set the three inputs and let the page know, as a mouse does."""
+    for name, value in [("rate", share), ("updates", updates)]:
+        root.locator(f"#explorer-{name}").fill(str(value))
+    root.locator("#explorer-raw").set_checked(raw)
+
+
+def expected(run, nb, share, updates, raw):
+    """Rate, W, b and loss by the notebook's own `train`, in float64."""
+    X, y = (np.array(run[name]).reshape(-1, 1) for name in ("X_train", "y_train"))
+    X = X if raw else (X - X.mean()) / X.std()
+    rate = share * nb.stable_limit(X)
+    *_, history = nb.train(X, y, updates, rate)
+    return [rate] + [float(history[name][-1]) for name in ("W", "b", "loss")]
+
+
+@pytest.fixture(scope="module")
+def data(nb):
+    """The training rows, by the notebook's own cells."""
+    cells = {cell.id: cell.source for cell in code_cells(read())}
+    names = dict(vars(nb))
+    for cell_id in ("data-make", "data-split"):
+        exec(cells[cell_id], names)  # noqa: S102
+    return {name: names[name].astype("float64") for name in ("X_train", "y_train")}
+
+
+def assert_says(root, data, nb, *setting):
+    for ours, theirs in zip(said(root), expected(data, nb, *setting), strict=True):
+        assert ours == pytest.approx(theirs, rel=5e-3, abs=0.0051), setting
+
+
+def test_explorer_is_the_loop(browser, rendered, data, nb):
+    """By mouse and by keyboard the sentence says what `train` gives; nothing is fetched."""
+    tab = open_page(browser, rendered)
+    fetched = []
+    tab.on("request", lambda request: fetched.append(request.url))
+    root = tab.locator("#explorer")
+    for setting in SETTINGS:
+        move(root, *setting)
+        assert_says(root, data, nb, *setting)
+    move(root, 0.1, 1, raw=False)
+    assert "loss 16,459.81" in root.inner_text()
+    root.locator("#explorer-rate").focus()
+    tab.keyboard.press("Home")
+    for _ in range(4):
+        tab.keyboard.press("ArrowRight")
+    outlines = [style(tab) for _ in range(2)]
+    assert outlines[0] == outlines[1] and not outlines[0].startswith("none")
+    tab.keyboard.press("Tab")
+    tab.keyboard.press("End")
+    tab.keyboard.press("Tab")
+    tab.keyboard.press("Space")
+    assert_says(root, data, nb, 0.05, 100, True)
+    assert not fetched
+    for name, verdict in [("1", "bounces for ever"), ("1.01", "diverges")]:
+        move(root, name, 60, raw=False)
+        assert verdict in root.inner_text()
+    for label in ("learning rate", "updates", "raw x"):
+        assert root.get_by_label(label).count() == 1
+
+
+def style(tab):
+    """The outline of what has the focus."""
+    return tab.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+
+
+@pytest.mark.parametrize("width", [360, 700, 1100])
+def test_explorer_fits_and_stays_white(browser, rendered, width):
+    tab = open_page(
+        browser,
+        rendered,
+        viewport={"width": width, "height": 900},
+        color_scheme="dark",
+    )
+    root = tab.locator("#explorer")
+    wide = root.evaluate("e => [e.scrollWidth, e.clientWidth]")
+    assert wide[0] <= wide[1] <= width
+    for part in root.locator("input, svg, output").all():
+        box = part.bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= width
+    background = "e => getComputedStyle(e).backgroundColor"
+    assert root.evaluate(background) == "rgb(255, 255, 255)"
+    assert root.locator("svg").count() == 2
+
+
+def test_without_scripts_there_is_a_film_and_no_dead_control(browser, rendered):
+    tab = open_page(browser, rendered, java_script_enabled=False)
+    root = tab.locator("#explorer")
+    assert root.locator("img").is_visible() and not root.locator("input").count()
+    assert len(root.locator("img").get_attribute("alt").split()) > 6
+
+
+def test_two_copies_in_a_page_do_not_disturb_each_other(browser, tmp_path):
+    (cell,) = [cell for cell in code_cells(read()) if cell.id == "explorer-show"]
+    path = tmp_path / "two.html"
+    page = (
+        '<!doctype html><meta charset="utf-8">' + 2 * cell.outputs[0].data["text/html"]
+    )
+    path.write_text(page, encoding="utf-8")
+    tab = open_page(browser, path.as_uri())
+    first, second = tab.locator("#explorer").all()
+    before = said(second)
+    move(first, 0.5, 1, raw=False)
+    assert said(second) == before != said(first)
+    assert first.locator("input").count() == second.locator("input").count() == 3
 
 
 @contextlib.contextmanager
@@ -30,19 +186,15 @@ def jupyter_lab(folder):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
-    command += [
-        f"--port={port}",
-        "--ServerApp.ip=127.0.0.1",
-        f"--ServerApp.root_dir={folder}",
-    ]
-    command += ["--IdentityProvider.token="]
+    command += [f"--port={port}", "--ServerApp.ip=127.0.0.1"]
+    command += [f"--ServerApp.root_dir={folder}", "--IdentityProvider.token="]
     # Keep every cell in the page, also those out of view, so that figures can be counted.
-    settings = (
-        folder / "settings/@jupyterlab/notebook-extension/tracker.jupyterlab-settings"
-    )
-    settings.parent.mkdir(parents=True)
-    settings.write_text('{"windowingMode": "none"}')
+    settings = folder / "settings/@jupyterlab/notebook-extension"
+    settings.mkdir(parents=True)
+    tracker = settings / "tracker.jupyterlab-settings"
+    tracker.write_text('{"windowingMode": "none"}')
     environment = os.environ | {"JUPYTERLAB_SETTINGS_DIR": str(folder / "settings")}
+    environment["JUPYTER_DATA_DIR"] = str(folder / "data")  # nothing is trusted yet
     with open(folder / "server.log", "w") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
     address = f"http://127.0.0.1:{port}"
@@ -72,18 +224,23 @@ def run_all(tab):
     raise AssertionError("no cell started to run")
 
 
-@pytest.mark.skipif(
-    CHROMIUM is None, reason="no Chromium here: the browser test is skipped"
-)
-def test_run_all_in_jupyterlab(tmp_path):
-    path = tmp_path / NOTEBOOK.name
-    blank = read()
+def test_jupyterlab_untrusted_then_run_all(browser, tmp_path, data, nb):
+    """As it was downloaded: a film. With its outputs cleared and after Run All: all of it."""
+    blank, path = read(), tmp_path / NOTEBOOK.name
     for cell in code_cells(blank):
         cell.outputs, cell.execution_count = [], None
     nbformat.write(blank, path)
+    (tmp_path / "untrusted.ipynb").write_bytes(NOTEBOOK.read_bytes())
 
-    with jupyter_lab(tmp_path) as address, playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with jupyter_lab(tmp_path) as address:
+        tab = browser.new_page(viewport={"width": 1300, "height": 1000})
+        tab.goto(f"{address}/lab/tree/untrusted.ipynb")
+        film = tab.locator('img[alt^="The line rises into the data"]')
+        film.wait_for(state="attached", timeout=120_000)
+        assert film.evaluate("e => e.naturalWidth") > 300
+        assert not tab.locator(".jp-Notebook input[type=range]").count()
+        tab.close()
+
         tab = browser.new_page(viewport={"width": 1300, "height": 1000})
         tab.goto(f"{address}/lab/tree/{path.name}")
         tab.wait_for_selector(".jp-Notebook .jp-Cell", timeout=120_000)
@@ -106,7 +263,10 @@ def test_run_all_in_jupyterlab(tmp_path):
             if drawn == figures:
                 break
             tab.wait_for_timeout(1000)
-        browser.close()
+        root = tab.locator("#explorer")
+        move(root, 0.1, 100, raw=False)
+        assert_says(root, data, nb, 0.1, 100, False)
+        tab.close()
 
     errors = [o.evalue for c in cells for o in c.outputs if o.output_type == "error"]
     noise = [o.text for c in cells for o in c.outputs if o.get("name") == "stderr"]

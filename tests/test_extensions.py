@@ -257,7 +257,7 @@ FAILING = {  # the text of the workers, a time limit, what the line says
     "is killed half-way": (
         f"source.replace('range(50):', 'range(50):\\n            if place: {KILLED}')",
         60,
-        "Collective",
+        "died with <Signals.SIGKILL: 9>",
     ),
 }
 
