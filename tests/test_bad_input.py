@@ -19,6 +19,7 @@ REFUSED = {  # x, y, the error, words of its message
     "huge": ([1e160, 2e160, 3e160], [2, 4, 5], ValueError, r"x, row 0: 1e\+160"),
     "tiny": ([1e-170, 2e-170, 3e-170], [2, 4, 5], ValueError, "x is constant"),
     "constant": ([7, 7, 7], [2, 4, 5], ValueError, r"x is constant \(7\)"),
+    "one bit apart": ([0.3, 0.1 + 0.2, 0.3], [1, 2, 3], ValueError, "constant"),
     "constant 0.1": ([0.1, 0.1, 0.1], [2, 4, 5], ValueError, "constant"),
     "text": (["1", "2", "3"], [2, 4, 5], TypeError, "x, row 0: '1' is no number"),
     "a word": ([1, 2, 3], [2, "four", 5], TypeError, "y, row 1: 'four'"),

@@ -11,8 +11,8 @@ from test_functions import normalized
 PRINTED = {
     "test-rows": [r"x = 50, fed as -0\.10: y = 134\.0\n.* as 50\.00: y = 3847\.6"],
     "answer-keras": [
-        r"1 +25659\.00 +25659\.00 +16459\.81\n",
-        r"30 +105\.75 +105\.75 +105\.73\naccuracy 0\.0, R² 0\.981",
+        r"1 +25659\.0 +25659\.0 +16459\.8\n",
+        r"21 +(\S+) +\1 +107\.9\naccuracy 0\.0, R² 0\.981",
     ],
     "answer-evaluate": [r"5 batches: fit reports 12809, evaluate 2817"],
     "rate-hessian": [r"0\.479, 7,406, limit 2\.701e-04", r"limit 1\.000"],
@@ -48,7 +48,7 @@ PRINTED = {
     ],
     "fail-optimizer": [
         r"run 1 .* 25659\nrun 2 .* 16460\n(KeyError|ValueError): .*[Uu]nknown variable",
-        r"seeded once, two draws: (\S+) (?!\1)(\S+)\nseeded again, two draws: \1 \2\n",
+        r"seeded once: (\S+) (?!\1)(\S+)\nseeded again: \1 \2\n",
     ],
     "fail-pairs": [
         "TypeError:",
@@ -61,13 +61,13 @@ PRINTED = {
         r"-> 5599, var\(y\) 5599\nW 0\.000, b (141\.63), mean\(y\) \1\nValueError: y_true",
     ],
     "fail-comma": [r"losses: 800\.000 512\.000 .* 0\.000\nW and b: 0\.00000 0\.00000"],
-    "fail-sign": [r"_sub.*-> 106", r"_add.*e\+13", r"n .*1\.79e.04, W \[12\.35\d+\] b \[23\.6"],
+    "fail-sign": [r"_sub: loss 106", r"_add.*e\+13", r"n: loss 1\.79e.04, W 12\.4, b 23\.6"],
     "fail-test-stats": [r"training.* 8\.\d", r"its own.* 10\d\."],
     "fail-keras-run": [
         r"0 trainable.*25659\.0 25659\.0 25659\.0 .*not have any trainable weights",
         r"1 trainable.* 23681\.0",
     ],
-    "fail-early": [r"loss -0\.5%\n.*still -4\.8; W is 72\.870, in Part 1 74\.120"],
+    "fail-early": [r"loss -0\.5%\nd loss/db -4\.8; W 72\.870, Part 1 74\.120"],
     "huber-figure": [r"MSE +y = 2\.4. x \+ 2", r"Huber +y = 2\.4. x \+ 10"],
     "pinball-figure": [r"0\.1: .* 10% of tr", r"0\.5: .* 50%", r"0\.9: .* 90%", r"swapped: below it 90%"],
     "batches-count": [
@@ -86,22 +86,22 @@ PRINTED = {
     "clip": [r"first step 0\.100, loss 25659, then from 12\d to 14\d"],
     "penalize": [
         r"b is held: \[74\.12\] expected 74\.120",
-        r"α is 0\.5: \[ 49\.413 141\.632\]",
+        r"α = 0\.5: \[ 49\.413 141\.632\] W\* / 1\.5 is 49\.413",
     ],
     "layer-penalty": [r"alone: +\[ 74\.12  141\.632\]\n.*losses: \[ 49\.413 141\.632\]"],
     "watched": [r"319\.71, norm nan, norm 255\.77, W = (26\.683);.* \1"],
-    "early-stopping": [r"after 30: W 74\.03; best, 25: 73\.84", "wrong.* after 6: .*best, 1: 14"],
+    "early-stopping": [r"after 32: loss 99\.24; best after 27: 99\.18 ", "wrong.* after 6: .*best after 1: "],
     "resume-run": [r"10 \+ 10: .*True", "W and b only: .*False"],
     "saved-notebook-run": [r"taken out: .*bar.* left: {.cells.: \[\], .metadata.: {}}"],
     "saved-model": [r"callable: False - predict: \[\[141\.63"],
     "retracing": [
-        "1, 2, 3: traced traced traced in 3 calls",
-        "tensors 1, 2, 3: traced in 3 calls",
-        "50, 50, 50, 10: traced traced in 4 calls",
-        "each time: traced traced traced in 3 calls",
+        "traced traced traced in 3 calls: Python",
+        "\ntraced in 3 calls: tensors",
+        "\ntraced traced in 4 calls: batches",
+        "traced traced traced in 3 calls: a new",
     ],
     "frozen": [
-        r"0 now: 3 times it is 6\.0\nafter lr = 0\.0 the rate is 0\.1\n",
+        r"0 now: 3 times it is 6\.0\n.*\.lr = 0\.0 the rate is 0\.1\n.*rate = 0\.0 the rate is 0\.0\n",
         "only supports singleton tf.Variables created on the first call",
     ],
     "compiled-run": [r"25659\.00 \d+\.\d\d \d+\.\d\d 10[56]\.\d\d"],

@@ -76,7 +76,7 @@ IN_FUNCTIONS = {
         functions.test_fit_line_is_least_squares, ANSCOMBE,
     ),
     "check: constant let in": (
-        "fit-line", "if not np.ptp(X) > 1e-100:", "if False:", REFUSES, ("constant",),
+        "fit-line", "if not np.ptp(X) > 1e-12 * abs(X).max() + 1e-100:", "if False:", REFUSES, ("constant",),
     ),
     "check: nan let in": (
         "column", "if not abs(value) < 1e100:", "if abs(value) >= 1e100:", REFUSES, ("nan",),
