@@ -23,6 +23,7 @@ from unittest import mock
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
+
 from notebook_runner import code_cells, definitions, execute, read
 
 
@@ -166,18 +167,14 @@ def run_all():
     print(f", peak {peak / (2**20 if sys.platform == 'darwin' else 2**10):,.0f} MB")
 
 
-def main(
-    sizes=(100, 1000, 10_000, 100_000, 1_000_000), rows=20_000, calls=10, whole=True
-):
+def main(sizes=(100, 1000, 10_000, 100_000, 1_000_000), rows=20_000, calls=10, whole=True):
     """Print time and memory of Run All if `whole`, then all tables."""
     if whole:  # first: the peak is that of the largest child so far
         run_all()
     nb = notebook()
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors")
     for n in sizes:
-        counts = [
-            max(4, min(u, updates_for(n))) for u in (4, 100, 20, 100, 1000, 10_000)
-        ]
+        counts = [max(4, min(u, updates_for(n))) for u in (4, 100, 20, 100, 1000, 10_000)]
         table(f"n = {n:,}: µs an update", nb.race(n, n, counts), 1)
     steps = rows // 32
     counts = [steps, steps, min(60, steps), min(200, steps), 10 * steps, 100 * steps]

@@ -6,12 +6,26 @@ import types
 
 import nbformat
 import pytest
-from notebook_runner import NOTEBOOK, code_cells, copies, definitions, execute, read
+
+from notebook_runner import NOTEBOOK, code_cells, copies, definitions, execute, pictures_of, read
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.pop("MPLBACKEND", None)  # kernels must draw inline, as a reader's does
 os.environ.pop("XLA_FLAGS", None)  # the notebook gives its own
 
+# Run after each figure: the title and labels of its last axes, its points, their height.
+LOOK = """
+import json
+def look(figure):
+    last, points = figure.axes[-1], []
+    for axes in figure.axes:
+        points += [line.get_ydata() for line in axes.lines]
+        points += [np.asarray(dots.get_offsets())[:, 1] for dots in axes.collections]
+    points = np.concatenate([np.zeros(0), *points])
+    points = points[np.isfinite(points)]
+    words = last.get_title("left"), last.get_xlabel(), last.get_ylabel()
+    print(json.dumps([*words, len(points), points.sum() / max(1, len(points))]))
+"""
 # Run after the last cell: what the names that DESIGN promises hold by then.
 PROBE = """
 import json
@@ -40,21 +54,27 @@ def run(tmp_path_factory):
     """One kernel in an empty folder: each cell twice in a row, then all from last to first.
 
     `first`, `second` and `back` are the code cells of the three passes by id; `state` is
-    what the names hold at the end of the second pass; `folder` is where it ran.
+    what the names hold at the end of the second pass; `figures` is what the figures hold;
+    `folder` is where it ran.
     """
     folder = tmp_path_factory.mktemp("run")
     (folder / NOTEBOOK.name).write_bytes(NOTEBOOK.read_bytes())
-    once = code_cells(read())
-    probe = nbformat.v4.new_code_cell(PROBE, id="probe")
+    once, new_cell = code_cells(read()), nbformat.v4.new_code_cell
+    probe, cells, figures = new_cell(PROBE, id="probe"), [new_cell(LOOK, id="look")], {}
     passes = [copies(once, "first"), copies(once, "second"), copies(once[::-1], "back")]
-    cells = [cell for pair in zip(*passes[:2]) for cell in pair] + [probe] + passes[2]
+    for cell, again in zip(*passes[:2], strict=True):
+        cells += [cell, again]
+        if pictures_of(cell):  # the committed outputs, so far
+            figure = "right" if "right" in cell.source else "ax"
+            figures[again.id[7:]] = new_cell(f"look({figure}.figure)", id=f"of-{again.id}")
+            cells.append(figures[again.id[7:]])
+    cells += [probe, *passes[2]]
     execute(nbformat.v4.new_notebook(cells=cells, metadata=read().metadata), folder)
-    first, second, back = (
-        {cell.id.partition("-")[2]: cell for cell in cells} for cells in passes
-    )
+    first, second, back = ({cell.id.partition("-")[2]: cell for cell in cells} for cells in passes)
     state = json.loads(probe.outputs[0].text)
+    looks = {name: json.loads(cell.outputs[0].text) for name, cell in figures.items()}
     return types.SimpleNamespace(
-        first=first, second=second, back=back, state=state, folder=folder
+        first=first, second=second, back=back, state=state, figures=looks, folder=folder
     )
 
 

@@ -15,9 +15,7 @@ from PIL import Image
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # The planted-bug tests point this at a mutated copy; everything else leaves it alone.
 NOTEBOOK = pathlib.Path(
-    os.environ.get(
-        "NOTEBOOK_UNDER_TEST", ROOT / "linear_regression_training_loops.ipynb"
-    )
+    os.environ.get("NOTEBOOK_UNDER_TEST", ROOT / "linear_regression_training_loops.ipynb")
 )
 LANGUAGE_INFO = ("name", "pygments_lexer", "file_extension", "mimetype")
 

@@ -7,6 +7,7 @@ minimal metadata every time, so that an edit that changes no result changes no o
 import time
 
 import nbformat
+
 from notebook_runner import NOTEBOOK, ROOT, code_cells, execute, read
 
 if __name__ == "__main__":

@@ -7,17 +7,16 @@ import re
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
-from notebook_runner import ROOT, code_cells, pictures_of, read
 from PIL import Image
+
+from notebook_runner import ROOT, code_cells, pictures_of, read
 
 NOTEBOOK = read()
 PROSE = [cell for cell in NOTEBOOK.cells if cell.cell_type == "markdown"]
 
 
 def test_one_first_heading_and_no_level_skipped():
-    text = re.sub(
-        r"```.*?```", "", "\n\n".join(c.source for c in PROSE), flags=re.DOTALL
-    )
+    text = re.sub(r"```.*?```", "", "\n\n".join(c.source for c in PROSE), flags=re.DOTALL)
     levels = [len(marks) for marks in re.findall(r"^(#+) ", text, re.MULTILINE)]
     assert levels[0] == 1 and levels.count(1) == 1
     assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
@@ -50,16 +49,11 @@ def test_every_figure_is_spoken_of_in_a_title():
 
 def luminance(color):
     """Relative luminance as WCAG 2.1 defines it."""
-    parts = [
-        c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4
-        for c in to_rgb(color)
-    ]
+    parts = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(color)]
     return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
 
 
-COLORS = sorted(
-    set(re.findall(r"#[0-9a-f]{6}", "".join(c.source for c in code_cells(NOTEBOOK))))
-)
+COLORS = sorted(set(re.findall(r"#[0-9a-f]{6}", "".join(c.source for c in code_cells(NOTEBOOK)))))
 
 
 @pytest.mark.parametrize("color", COLORS)

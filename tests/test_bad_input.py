@@ -53,9 +53,7 @@ def test_epochs_that_make_no_sense(nb, epochs):
     "rate", [0, -0.1, np.nan, np.inf, "0.1", None, 1e-46, 1, 1 - 1e-10, 1.5, 1e30, 1e-3]
 )
 def test_learning_rates_that_cannot_arrive(nb, rate):
-    with pytest.raises(
-        ValueError, match="100 epochs at learning_rate .* do not arr.*try"
-    ):
+    with pytest.raises(ValueError, match="100 epochs at learning_rate .* do not arr.*try"):
         nb.fit_line(*GOOD, learning_rate=rate)
 
 
@@ -66,9 +64,7 @@ def test_fit_line_takes_what_arrives(nb, epochs, rate):
 
 
 def test_epochs_too_few_to_arrive(nb):
-    with pytest.raises(
-        ValueError, match="30 epochs at learning_rate 0.1 do not arrive"
-    ):
+    with pytest.raises(ValueError, match="30 epochs at learning_rate 0.1 do not arrive"):
         nb.fit_line(*GOOD, epochs=30)
 
 
@@ -97,9 +93,7 @@ def test_divergence_in_batches_counts_updates(nb):
 
 def test_a_loss_of_ones_own_is_not_told_the_limit_of_the_mse(nb):
     with pytest.raises(FloatingPointError) as caught:
-        nb.train(
-            COLUMN, 1e3 * COLUMN, 500, 2.0, lambda t, p: tf.reduce_sum((t - p) ** 2)
-        )
+        nb.train(COLUMN, 1e3 * COLUMN, 500, 2.0, lambda t, p: tf.reduce_sum((t - p) ** 2))
     assert "below" not in str(caught.value)
 
 

@@ -14,11 +14,10 @@ import nbformat
 import numpy as np
 import pytest
 from nbconvert import HTMLExporter
+
 from notebook_runner import NOTEBOOK, code_cells, pictures_of, read
 
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="playwright is not installed"
-)
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"]
@@ -66,9 +65,7 @@ def open_page(browser, address, **options):
 def said(root):
     """The rate, W, b and loss of the explorer's sentence, as numbers."""
     words = root.locator("#explorer-said").text_content()
-    found = re.match(
-        r"Rate (\S+), .+ updates W = (\S+), b = (\S+), loss (\S+): the loop ", words
-    )
+    found = re.match(r"Rate (\S+), .+ updates W = (\S+), b = (\S+), loss (\S+): the loop ", words)
     return [float(number.replace(",", "")) for number in found.groups()]
 
 
@@ -167,9 +164,7 @@ def test_without_scripts_there_is_a_film_and_no_dead_control(browser, rendered):
 def test_two_copies_in_a_page_do_not_disturb_each_other(browser, tmp_path):
     (cell,) = [cell for cell in code_cells(read()) if cell.id == "explorer-show"]
     path = tmp_path / "two.html"
-    page = (
-        '<!doctype html><meta charset="utf-8">' + 2 * cell.outputs[0].data["text/html"]
-    )
+    page = '<!doctype html><meta charset="utf-8">' + 2 * cell.outputs[0].data["text/html"]
     path.write_text(page, encoding="utf-8")
     tab = open_page(browser, path.as_uri())
     first, second = tab.locator("#explorer").all()

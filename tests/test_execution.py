@@ -8,6 +8,8 @@ import matplotlib
 import nbformat
 import numpy as np
 import pytest
+from PIL import Image, ImageSequence
+
 from notebook_runner import (
     NOTEBOOK,
     ROOT,
@@ -18,12 +20,29 @@ from notebook_runner import (
     read,
     text_of,
 )
-from PIL import Image, ImageSequence
 from test_functions import least_squares
 
-# A gap at the level of rounding, such as 2e-07: its size depends on the processor.
-TINY = re.compile(r"\b\de-(?:0[6-9]|1\d)\b")
-CELL_IDS = [cell.id for cell in code_cells(read())]
+CELLS = {cell.id: cell for cell in code_cells(read())}
+PROSE = {cell.id: cell.source for cell in read().cells if cell.cell_type == "markdown"}
+# What a figure must hold, whichever Matplotlib draws it: the title of its last axes, their
+# labels, and how many points all its lines and dots have, with the mean of their heights.
+FIGURES = {
+    "data-figure": ("200 points scatter about the planted line", "x", "y", 202, 142.592),
+    "loss-figure": ("The loss falls to about the noise floor", "updates", "MSE", 103, 794.853),
+    "fit-figure": ("The loop learned y = 2.49 x + 9.57", "x", "y", 204, 141.199),
+    "test-rows": ("Unseen rows: off by 10.0, the noise is 10", "actual y", "predicted y", 42, 145.622),
+    "hubble": ("Farther nebulae recede faster: a slope 6.5 times today's", "distance (Mpc)", "velocity (km/s)", 28, 319.893),
+    "your-data": ("Each kg adds 2.00 cm", "load (kg)", "length (cm)", 7, 11.6571),
+    "path-figure": ("The measured losses lie on the predicted lines", "updates", "loss above its minimum", 246, 3458.36),
+    "rate-figure": ("η = 1.05\ndiverging", "updates", "", 260, 141205),
+    "normalize-surfaces": ("bowl, normalized x: b is off by 0%", "W", "b", 706, 19.7817),
+    "noise-figure": ("95% of the slopes lie within two standard errors", "learned slope", "density", 202, 6.17374),
+    "bug-figure": ("A falling loss misses 11 of 13 bugs", "", "", 0, 0),
+    "huber-figure": ("Outliers in y drag the MSE, not Huber", "x", "y", 166, 146.169),
+    "pinball-figure": ("Pinball: a band for 80% of the rows", "x", "y", 166, 136.531),
+    "batches-run": ("One-row batches rattle, less and less with a decaying rate", "updates", "excess of the loss", 600, 6.03138),
+    "mlp-figure": ("Where a line fails, train_step fits a curve", "x", "y", 1200, -0.03724),
+}  # fmt: skip
 
 
 def differing(now, then):
@@ -32,9 +51,9 @@ def differing(now, then):
 
 
 def assert_same_picture(actual, expected, what):
-    """Compare decoded pixels where one Matplotlib drew both; sizes always."""
+    """Compare decoded pixels where the very same Matplotlib drew both."""
     (now, _), (then, version) = pixels(actual), pixels(expected)
-    if version.split(".")[:2] == matplotlib.__version__.split(".")[:2]:
+    if version == matplotlib.__version__:
         assert now.shape == then.shape, f"{what}: {now.shape} is not {then.shape}"
         assert differing(now, then) < 1e-4, f"{what}: the picture differs"
 
@@ -45,37 +64,47 @@ def assert_same_outputs(actual, expected):
     assert kinds[0] == kinds[1], f"cell {expected.id}: other outputs"
     if "varies" in expected.metadata.get("tags", []):
         return
-    now, then = text_of(actual), text_of(expected)
-    assert TINY.sub("~", now) == TINY.sub("~", then), f"cell {expected.id}: other text"
-    for a, b in zip(TINY.findall(now), TINY.findall(then), strict=True):
-        assert float(b) / 30 < float(a) < float(b) * 30, (
-            f"cell {expected.id}: {a}, not {b}"
-        )
+    assert text_of(actual) == text_of(expected), f"cell {expected.id}: other text"
     for now, then in zip(pictures_of(actual), pictures_of(expected), strict=True):
         assert_same_picture(now, then, f"cell {expected.id}")
     for now, then in zip(actual.outputs, expected.outputs, strict=True):
         assert now.get("metadata") == then.get("metadata")
 
 
-def test_committed_counts_run_from_one(committed):
-    counts = [cell.execution_count for cell in code_cells(committed)]
+def test_committed_counts_run_from_one():
+    counts = [cell.execution_count for cell in CELLS.values()]
     assert counts == list(range(1, len(counts) + 1))
 
 
-@pytest.mark.parametrize("cell_id", CELL_IDS)
-def test_every_run_gives_the_committed_outputs(run, committed, cell_id):
+@pytest.mark.parametrize("cell_id", CELLS)
+def test_every_run_gives_the_committed_outputs(run, cell_id):
     """In a fresh kernel; run twice in a row; and run again after all cells below it."""
-    expected = next(c for c in committed.cells if c.id == cell_id)
     for cells in (run.first, run.second, run.back):
-        assert_same_outputs(cells[cell_id], expected)
+        assert_same_outputs(cells[cell_id], CELLS[cell_id])
 
 
-def test_no_error_and_no_stderr_anywhere(run, committed):
-    cells = [*run.first.values(), *run.second.values(), *run.back.values()]
-    for cell in cells + code_cells(committed):
-        for output in cell.outputs:
-            assert output.output_type != "error", cell.id
-            assert output.get("name") != "stderr", f"{cell.id}: {output.get('text')}"
+@pytest.mark.parametrize("cell_id", FIGURES)
+def test_figure_holds_what_it_should(run, cell_id):
+    *words, points, height = FIGURES[cell_id]
+    assert run.figures[cell_id][:4] == [*words, points]
+    assert run.figures[cell_id][4] == pytest.approx(height, rel=1e-3)
+
+
+def test_every_figure_is_looked_into_and_has_alt_text():
+    drawn = {cell_id: cell for cell_id, cell in CELLS.items() if pictures_of(cell)}
+    assert set(drawn) == {*FIGURES, "race-figure"}
+    alts = [
+        o.metadata["image/png"]["alt"] for c in drawn.values() for o in c.outputs if "data" in o
+    ]
+    assert all(len(alt.split()) >= 6 for alt in alts)
+
+
+def test_no_error_and_no_stderr_anywhere(run):
+    for cells in (run.first, run.second, run.back, CELLS):
+        for cell_id, cell in cells.items():
+            for output in cell.outputs:
+                assert output.output_type != "error", cell_id
+                assert output.get("name") != "stderr", f"{cell_id}: {output.get('text')}"
 
 
 def test_state_of_the_notebook(run):
@@ -85,19 +114,15 @@ def test_state_of_the_notebook(run):
     assert set(run.state["dtypes"].values()) == {"float32"}
     assert run.state["variables"] == ["ResourceVariable", "ResourceVariable"]
     # The split loses no row, repeats none, keeps each y with its x, and shuffles.
-    rows = set(zip(data["X"], data["y"], strict=True))
-    both = [
-        row
-        for part in ("train", "test")
-        for row in zip(data[f"X_{part}"], data[f"y_{part}"], strict=True)
-    ]
-    assert len(both) == 200 and set(both) == rows
-    assert data["X_train"] != data["X"][:160]
-    # The data follow their recipe: 4 standard errors for 200 draws.
-    x, noise = (
-        np.array(data["X"]),
-        np.subtract(data["y"], 2.5 * np.array(data["X"]) + 10),
+    whole, train, test = (
+        list(zip(data[f"X{part}"], data[f"y{part}"], strict=True))
+        for part in ("", "_train", "_test")
     )
+    assert len(train + test) == 200 and set(train + test) == set(whole)
+    assert train != whole[:160]
+    # The data follow their recipe: 4 standard errors for 200 draws.
+    x = np.array(data["X"])
+    noise = np.subtract(data["y"], 2.5 * x + 10)
     assert 0 <= x.min() and x.max() <= 100 and abs(x.mean() - 50) < 8.2
     assert abs(noise.mean()) < 2.9 and abs(noise.std() - 10) < 2
     # W and b are the least-squares answer for training rows normalized by their own.
@@ -108,31 +133,23 @@ def test_state_of_the_notebook(run):
 
 
 def frames(picture):
-    """Every frame of a GIF or PNG file as an int array."""
+    """Every frame of a GIF file as an int array."""
     with Image.open(picture) as image:
-        return [
-            np.asarray(frame.convert("RGB")).astype(int)
-            for frame in ImageSequence.Iterator(image)
-        ]
+        return [np.asarray(f.convert("RGB")).astype(int) for f in ImageSequence.Iterator(image)]
 
 
-def test_run_leaves_nothing_but_the_committed_plots(run, committed):
+def test_run_leaves_nothing_but_the_committed_plots(run):
     plots = {p.relative_to(ROOT) for p in (ROOT / "plots").iterdir()}
     files = {p.relative_to(run.folder) for p in run.folder.rglob("*") if p.is_file()}
     assert files == plots | {pathlib.Path(NOTEBOOK.name)}
     for plot in plots:
+        now, then = run.folder / plot, ROOT / plot
         if plot.suffix == ".png":
-            now, then = ((f / plot).read_bytes() for f in (run.folder, ROOT))
-            assert_same_picture(now, then, plot)
-        elif drawn_by(committed) == matplotlib.__version__:
-            pairs = zip(frames(run.folder / plot), frames(ROOT / plot), strict=True)
+            assert_same_picture(now.read_bytes(), then.read_bytes(), plot)
+        elif pixels(pictures_of(CELLS["data-figure"])[0])[1] == matplotlib.__version__:
+            pairs = zip(frames(now), frames(then), strict=True)
             # A GIF's palette spreads small differences; a line that moves is 0.004 or more.
-            assert np.mean([differing(now, then) for now, then in pairs]) < 2e-3, plot
-
-
-def drawn_by(committed):
-    """The Matplotlib version that drew the committed notebook's figures."""
-    return pixels(next(p for c in code_cells(committed) for p in pictures_of(c)))[1]
+            assert np.mean([differing(*pair) for pair in pairs]) < 2e-3, plot
 
 
 def test_notebook_is_lean_and_well_formed(committed):
@@ -145,40 +162,27 @@ def test_notebook_is_lean_and_well_formed(committed):
         assert set(cell.metadata) <= {"tags"}
 
 
-def test_every_figure_has_alt_text(committed):
-    for cell in code_cells(committed):
-        for output in cell.outputs:
-            if "image/png" in output.get("data", {}):
-                alt = output.metadata.get("image/png", {}).get("alt", "")
-                assert len(alt.split()) >= 6, cell.id
-
-
 def test_cells_are_small_and_the_core_loop_smaller(committed):
-    for cell in code_cells(committed):
-        lines = [line for line in cell.source.splitlines() if line.strip()]
-        assert len(lines) <= 22 or cell.id == "explorer-page", (
-            f"{cell.id} has {len(lines)} lines"
-        )
+    sizes = {
+        cell_id: len(re.findall(r"^.*\S", cell.source, re.MULTILINE))
+        for cell_id, cell in CELLS.items()
+    }
+    assert sizes.pop("explorer-page") <= 45 and max(sizes.values()) <= 22
+    assert sum(sizes.values()) + 45 <= 1100 and np.median(list(sizes.values())) <= 10
     for node in ast.parse(definitions(committed)).body:
         if getattr(node, "name", "") in ("train_step", "train"):
             node.body = node.body[1:]  # without the docstring
             assert len(ast.unparse(node).splitlines()) <= 12, node.name
 
 
-def test_prose_does_not_belittle(committed):
+def test_prose_does_not_belittle():
     weak = r"\b(just|simply|simple|obviously|obvious|easily|easy|clearly|of course)\b"
-    for cell in committed.cells:
-        if cell.cell_type == "markdown":
-            assert not re.search(weak, cell.source, re.IGNORECASE), cell.id
+    for cell_id, text in PROSE.items():
+        assert not re.search(weak, text, re.IGNORECASE), cell_id
 
 
-def test_map_links_lead_to_headings(committed):
-    headings = set()
-    for cell in committed.cells:
-        if cell.cell_type == "markdown":
-            for title in re.findall(r"^#+ (.+)$", cell.source, re.MULTILINE):
-                headings.add(title.strip().replace(" ", "-"))
-    for cell in committed.cells:
-        if cell.cell_type == "markdown":
-            for target in re.findall(r"\]\(#([^)]+)\)", cell.source):
-                assert target in headings, f"{cell.id}: no heading for #{target}"
+def test_links_lead_to_headings():
+    text = "\n".join(PROSE.values())
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    headings = {title.strip().replace(" ", "-") for title in titles}
+    assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= headings

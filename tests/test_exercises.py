@@ -3,6 +3,7 @@
 import re
 
 import pytest
+
 from notebook_runner import read, text_of
 
 NOTEBOOK = read()
@@ -188,9 +189,7 @@ def my_adam(variables, gradients, state, rate):
         w.assign_sub(rate * (m / (1 - 0.9**t)) / (tf.sqrt(v / (1 - 0.999**t)) + 1e-7))
         memory[i] = (m, v)""": "not Keras'",
         "def my_adam(variables, gradients, state, rate): return 1 / 0": "ZeroDivisionError",
-        ADAM.replace(
-            'state.get("t", 0) + 1', 'state.get("t", -1) + 1'
-        ): "Keras'|ZeroDivision",
+        ADAM.replace('state.get("t", 0) + 1', 'state.get("t", -1) + 1'): "Keras'|ZeroDivision",
         ADAM.replace("rate * ", "0.002 * "): "Keras'",
         ADAM.replace(" + 1e-7", ""): "Keras'",
         ADAM.replace("1e-7", "1e-5"): "Keras'",
@@ -255,9 +254,7 @@ def test_wrong_answer_is_refused_with_a_useful_word(names, number, answer, capsy
 
 def test_the_mse_cannot_see_the_bug_of_exercise_3(names):
     """Part 3 says so of its five checks, which look at an MSE loop only."""
-    suspect = re.search(
-        r"```python\n(def suspect.+?)\n```", CELLS["exercise-3"].source, re.DOTALL
-    )
+    suspect = re.search(r"```python\n(def suspect.+?)\n```", CELLS["exercise-3"].source, re.DOTALL)
     names = dict(names)
     exec(suspect[1] + "\n" + CELLS["answer-3"].source, names)  # noqa: S102
     steps_of, mse = names["steps_of"], names["mse"]

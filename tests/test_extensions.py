@@ -4,10 +4,11 @@ import re
 import subprocess
 import sys
 
-import benchmark
 import numpy as np
 import pytest
 import tensorflow as tf
+
+import benchmark
 from notebook_runner import code_cells, execute, read, text_of
 from test_functions import normalized
 
@@ -104,15 +105,11 @@ def eager_epochs(nb, X, y, epochs, rate, size):
 
 
 @pytest.mark.parametrize(("dtype", "k", "rtol"), SHAPES)
-@pytest.mark.parametrize(
-    "size", [32, 25, 1, 50, 999]
-)  # 50 rows: a remainder, none, ...
+@pytest.mark.parametrize("size", [32, 25, 1, 50, 999])  # 50 rows: a remainder, none, ...
 def test_compiled_batches_are_an_eager_loop_over_them(compiler, dtype, k, rtol, size):
     arguments = *normalized(dtype=dtype, k=k), 4, 0.03
     ours = compiler.train_compiled(*arguments, batch_size=size)
-    assert_same_histories(
-        ours, eager_epochs(compiler, *arguments, size), max(rtol, 1e-10)
-    )
+    assert_same_histories(ours, eager_epochs(compiler, *arguments, size), max(rtol, 1e-10))
 
 
 def test_train_compiled_takes_other_losses(nb):
@@ -210,14 +207,10 @@ def test_the_benchmark_prints_every_form(nb, capsys):
     benchmark.main(sizes=(50,), rows=64, calls=1, whole=False)
     printed = capsys.readouterr().out
     for name in nb.forms(64, 32, [2] * 6):
-        lines = re.findall(
-            rf"^  {re.escape(name)} +[\d,.]+ +[\d,]+$", printed, re.MULTILINE
-        )
+        lines = re.findall(rf"^  {re.escape(name)} +[\d,.]+ +[\d,]+$", printed, re.MULTILINE)
         assert len(lines) == 2, name
     for options in ("the notebook's", "none"):
-        assert re.search(
-            rf"^  train_compiled +{options}( +[\d.]+)+$", printed, re.MULTILINE
-        )
+        assert re.search(rf"^  train_compiled +{options}( +[\d.]+)+$", printed, re.MULTILINE)
     assert "JAX scan" in printed or "JAX is not installed" in printed
 
 

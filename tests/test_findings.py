@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+
 from notebook_runner import code_cells, text_of
 from test_functions import normalized
 
@@ -189,9 +190,7 @@ def test_the_stable_limit_separates(nb, k):
 def test_some_constants_normalize_to_one_instead_of_nan():
     """What failure 7 says of rounding: a constant column that is not caught by nan."""
     with np.errstate(invalid="ignore"):
-        columns = [
-            np.full((160, 1), c, "float32") for c in (7, 0.1, 0.3, 1.1, 3.3, 100.7)
-        ]
+        columns = [np.full((160, 1), c, "float32") for c in (7, 0.1, 0.3, 1.1, 3.3, 100.7)]
         ratios = [((c - c.mean()) / c.std())[0, 0] for c in columns]
     assert np.isnan(ratios[0])
     assert any(abs(abs(ratio) - 1) < 0.01 for ratio in ratios[1:])
@@ -235,11 +234,9 @@ def test_numbers_in_prose_are_printed_or_explained(committed):
             cell.source,
             flags=re.DOTALL,
         )
-        for number in re.findall(
-            r"(?<![\w.·])\d+[.,]\d+(?:\.\d+)?|(?<![\w.])\d{3,}", prose
-        ):
+        for number in re.findall(r"(?<![\w.·])\d+[.,]\d+(?:\.\d+)?|(?<![\w.])\d{3,}", prose):
             digits = len(number.partition(".")[2])
             value = float(number.replace(",", ""))
-            assert number in EXPLAINED or any(
-                round(v, digits) == value for v in values
-            ), f"{cell.id}: {number} is not printed by any cell"
+            assert number in EXPLAINED or any(round(v, digits) == value for v in values), (
+                f"{cell.id}: {number} is not printed by any cell"
+            )

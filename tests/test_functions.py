@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 import tensorflow as tf
+
 from notebook_runner import text_of
 
 HERE = pathlib.Path(__file__).parent
@@ -45,9 +46,7 @@ def test_original_units_for_any_number_of_features(nb):
     for weights, bias in [(W, b), (tf.Variable(W), tf.Variable(b))]:
         slopes, intercept = nb.to_original_units(weights, bias, mean, std)
         assert slopes.shape == (4,) and type(intercept) is float
-        np.testing.assert_allclose(
-            X @ slopes + intercept, ((X - mean) / std @ W + b)[:, 0]
-        )
+        np.testing.assert_allclose(X @ slopes + intercept, ((X - mean) / std @ W + b)[:, 0])
     (slope,), intercept = nb.to_original_units(6.0, 1.0, 10.0, 2.0)
     assert (slope, intercept) == (3.0, -29.0)
 
@@ -83,9 +82,7 @@ def test_train_step_follows_finite_differences(nb):
         return np.mean((X @ p[:2, None] + p[2] - y) ** 2)
 
     h = 1e-6
-    slopes = [
-        (loss_at(start + h * e) - loss_at(start - h * e)) / (2 * h) for e in np.eye(3)
-    ]
+    slopes = [(loss_at(start + h * e) - loss_at(start - h * e)) / (2 * h) for e in np.eye(3)]
     loss = nb.train_step(X, y, [W, b], tf.keras.optimizers.SGD(0.25))
     after = np.concatenate([W.numpy().ravel(), b.numpy()])
     np.testing.assert_allclose(loss, loss_at(start), rtol=1e-12)
@@ -128,9 +125,7 @@ def numpy_descent(X, y, epochs, learning_rate):
 def test_train_history_is_numpys(nb, dtype, rtol, k):
     X, y = normalized(dtype=dtype, k=k)
     W, b, history = nb.train(X, y, epochs=17, learning_rate=0.07)
-    loss, W_path, b_path = numpy_descent(
-        X.astype("float64"), y.astype("float64"), 17, 0.07
-    )
+    loss, W_path, b_path = numpy_descent(X.astype("float64"), y.astype("float64"), 17, 0.07)
     assert {key: len(values) for key, values in history.items()} == {
         "loss": 18,
         "W": 18,
@@ -153,9 +148,7 @@ def test_train_starts_anew_every_time(nb):
 
 def test_train_takes_another_loss(nb):
     X, y = normalized()
-    W, b, _ = nb.train(
-        X, y, loss_fn=lambda t, p: tf.reduce_mean(tf.abs(t - p)), epochs=300
-    )
+    W, b, _ = nb.train(X, y, loss_fn=lambda t, p: tf.reduce_mean(tf.abs(t - p)), epochs=300)
     error = y - (X @ W.numpy() + b.numpy())
     assert abs(np.mean(np.sign(error))) < 0.15  # the line of medians halves the points
 
@@ -208,9 +201,7 @@ def test_fit_line_is_least_squares(nb, name):
     x, y = np.ravel(x).astype("float64"), np.ravel(y).astype("float64")
     # lstsq on a centred x: the same line, computed without loss of digits.
     exact, level = least_squares(x - x.mean(), y)
-    assert slope == pytest.approx(
-        exact, rel=1e-4, abs=1e-9 * np.abs(y).max() / np.ptp(x)
-    )
+    assert slope == pytest.approx(exact, rel=1e-4, abs=1e-9 * np.abs(y).max() / np.ptp(x))
     offset = level - exact * x.mean()
     assert intercept == pytest.approx(offset, rel=1e-4, abs=1e-8 * np.abs(y).max())
     assert isinstance(slope, float) and isinstance(intercept, float)
@@ -219,9 +210,7 @@ def test_fit_line_is_least_squares(nb, name):
     assert len(history["W"]) == len(history["b"]) == len(history["loss"]) == 101
     assert history["loss"][0] == pytest.approx(np.var(y))
     last = np.mean((slope * x + intercept - y) ** 2)
-    assert history["loss"][-1] == pytest.approx(
-        last, rel=1e-6, abs=1e-12 * np.mean(y**2)
-    )
+    assert history["loss"][-1] == pytest.approx(last, rel=1e-6, abs=1e-12 * np.mean(y**2))
 
 
 def test_fit_line_agrees_with_certified_norris(nb):

@@ -1,6 +1,7 @@
 """Parts of the notebook on their own, and with other planted numbers."""
 
 import pytest
+
 from notebook_runner import code_cells, execute, read, text_of
 
 TIMED = ("same-answer", "race-tables", "race-figure", "machines-say")

@@ -7,6 +7,7 @@ is run, up to a cell whose assertion or committed output must object.
 import types
 
 import pytest
+
 import test_bad_input as bad
 import test_functions as functions
 from notebook_runner import code_cells, definitions, execute, read

@@ -4,6 +4,7 @@ import re
 import shlex
 
 import pytest
+
 from notebook_runner import ROOT, code_cells, read, text_of
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
