@@ -214,28 +214,15 @@ def test_the_benchmark_prints_every_form(nb, capsys):
     assert "JAX scan" in printed or "JAX is not installed" in printed
 
 
+# What the cells of the workers need, and they themselves.
+NEEDED = "setup data-make data-split normalize variables loss slow-gradient train-step finite"
+NEEDED += " train-loop train-run resume-start machines-worker machines-run machines-say"
+
+
 def workers(source, seconds=60):
-    """What `machines-say` prints when `source` is the text of the workers, and the notebook."""
+    """A notebook that runs `source` as the text of the workers, and its last cell."""
     notebook = read()
-    cells = {cell.id: cell for cell in code_cells(notebook)}
-    needed = [
-        "setup",
-        "data-make",
-        "data-split",
-        "normalize",
-        "resume-start",
-        "variables",
-    ]
-    needed += [
-        "loss",
-        "slow-gradient",
-        "train-step",
-        "finite",
-        "train-loop",
-        "train-run",
-    ]
-    needed += ["machines-worker", "machines-run", "machines-say"]
-    notebook.cells = [cells[cell_id] for cell_id in needed]
+    notebook.cells = [cell for cell in notebook.cells if cell.id in NEEDED.split()]
     run, say = notebook.cells[-2:]
     run.source = run.source.replace("seconds=60", f"seconds={seconds}")
     say.source = say.source.replace("try:", f"source = {source}\ntry:")
