@@ -84,9 +84,7 @@ def definitions(notebook):
         for node in ast.parse(cell.source).body:
             parts = list(ast.walk(node))
             assigned = [
-                part.id
-                for part in parts
-                if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)
+                part.id for part in parts if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)
             ]
             if isinstance(node, ast.FunctionDef | ast.ClassDef):
                 wanted = True

@@ -49,9 +49,7 @@ def test_epochs_that_make_no_sense(nb, epochs):
         nb.fit_line(*GOOD, epochs=epochs)
 
 
-@pytest.mark.parametrize(
-    "rate", [0, -0.1, np.nan, np.inf, "0.1", None, 1e-46, 1, 1 - 1e-10, 1.5, 1e30, 1e-3]
-)
+@pytest.mark.parametrize("rate", [0, -0.1, np.nan, np.inf, "0.1", None, 1e-46, 1, 1 - 1e-10, 1.5, 1e30, 1e-3])
 def test_learning_rates_that_cannot_arrive(nb, rate):
     with pytest.raises(ValueError, match="100 epochs at learning_rate .* do not arr.*try"):
         nb.fit_line(*GOOD, learning_rate=rate)

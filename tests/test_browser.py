@@ -23,9 +23,7 @@ CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"]
 FLAGS += ["--disable-background-networking", "--disable-component-update"]
 MINUTES = 6
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no Chromium here: the browser tests are skipped"
-)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: the browser tests are skipped")
 # Share of the limit, updates, raw x: settings of the explorer.
 SETTINGS = [
     (0.1, 100, False),

@@ -94,9 +94,7 @@ def test_figure_holds_what_it_should(run, cell_id):
 def test_every_figure_is_looked_into_and_has_alt_text():
     drawn = {cell_id: cell for cell_id, cell in CELLS.items() if pictures_of(cell)}
     assert set(drawn) == {*FIGURES, "race-figure"}
-    alts = [
-        o.metadata["image/png"]["alt"] for c in drawn.values() for o in c.outputs if "data" in o
-    ]
+    alts = [o.metadata["image/png"]["alt"] for c in drawn.values() for o in c.outputs if "data" in o]
     assert all(len(alt.split()) >= 6 for alt in alts)
 
 
@@ -116,8 +114,7 @@ def test_state_of_the_notebook(run):
     assert run.state["variables"] == ["ResourceVariable", "ResourceVariable"]
     # The split loses no row, repeats none, keeps each y with its x, and shuffles.
     whole, train, test = (
-        list(zip(data[f"X{part}"], data[f"y{part}"], strict=True))
-        for part in ("", "_train", "_test")
+        list(zip(data[f"X{part}"], data[f"y{part}"], strict=True)) for part in ("", "_train", "_test")
     )
     assert len(train + test) == 200 and set(train + test) == set(whole)
     assert train != whole[:160]
@@ -164,10 +161,7 @@ def test_notebook_is_lean_and_well_formed(committed):
 
 
 def test_cells_are_small_and_the_core_loop_smaller(committed):
-    sizes = {
-        cell_id: len(re.findall(r"^.*\S", cell.source, re.MULTILINE))
-        for cell_id, cell in CELLS.items()
-    }
+    sizes = {cell_id: len(re.findall(r"^.*\S", cell.source, re.MULTILINE)) for cell_id, cell in CELLS.items()}
     assert sizes.pop("explorer-page") <= 45 and max(sizes.values()) <= 22
     assert sum(sizes.values()) + 45 <= 1100 and np.median(list(sizes.values())) <= 10
     for node in ast.parse(definitions(committed)).body:

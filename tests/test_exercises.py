@@ -132,9 +132,7 @@ def test_the_mse_cannot_see_the_bug_of_exercise_3(names):
     suspect = re.search(r"```python\n(def suspect.+?)\n```", CELLS["exercise-3"].source, re.DOTALL)
     names = dict(names)
     exec(suspect[1] + "\n" + CELLS["answer-3"].source, names)  # noqa: S102
-    ours, theirs = (
-        names["steps_of"](names[f], names["mse"]) for f in ("train_step", "suspect_step")
-    )
+    ours, theirs = (names["steps_of"](names[f], names["mse"]) for f in ("train_step", "suspect_step"))
     assert ours == theirs
 
 

@@ -140,10 +140,8 @@ def test_without_xla_a_line_says_so(tmp_path):
     notebook = read()
     wanted = ("setup", "xla")
     notebook.cells = [c for c in code_cells(notebook) if c.id in wanted]
-    notebook.cells[1].source = notebook.cells[1].source.replace(
-        "    tf.function(",
-        '    raise tf.errors.UnimplementedError(None, None, "none")\n    tf.function(',
-    )
+    none = '    raise tf.errors.UnimplementedError(None, None, "none")\n    tf.function('
+    notebook.cells[1].source = notebook.cells[1].source.replace("    tf.function(", none)
     execute(notebook, tmp_path)
     assert "the plain graph: there is no XLA here" in text_of(notebook.cells[1])
 
@@ -179,12 +177,6 @@ def test_tensorflow_warns_of_retracing_in_the_words_quoted(committed, caplog):
     assert re.match(f"{first} .* {last}", caplog.messages[0])
     (prose,) = [cell.source for cell in committed.cells if cell.id == "fast"]
     assert f'"{first} … {last}"' in prose
-
-
-def test_all_forms_give_one_answer(committed):
-    (cell,) = [cell for cell in committed.cells if cell.id == "same-answer"]
-    answers = re.findall(r"rows: (\S+)$", text_of(cell), re.MULTILINE)
-    assert len(answers) == 6 and len(set(answers)) == 1
 
 
 @pytest.mark.parametrize("form", range(6))
@@ -229,13 +221,13 @@ def workers(source, seconds=60):
     return notebook, say
 
 
-KILLED = "import os; os.kill(os.getpid(), 9)"
+KILLED, LATER = "import os; os.kill(os.getpid(), 9)", "range(50):\\n            if place: "
 FAILING = {  # the text of the workers, a time limit, what the line says
     "raises": ("'raise ValueError(\"no rows here\")'", 60, "ValueError: no rows here"),
     "has no end": ("'import time; time.sleep(1000)'", 3, "timed out after 3 seconds"),
     "is killed at once": (f"'{KILLED}'", 60, "died with <Signals.SIGKILL: 9>"),
     "is killed half-way": (
-        f"source.replace('range(50):', 'range(50):\\n            if place: {KILLED}')",
+        f"source.replace('range(50):', '{LATER}{KILLED}')",
         60,
         "died with <Signals.SIGKILL: 9>",
     ),

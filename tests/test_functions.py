@@ -1,13 +1,10 @@
 """The notebook's functions against independent references."""
 
 import pathlib
-import re
 
 import numpy as np
 import pytest
 import tensorflow as tf
-
-from notebook_runner import text_of
 
 HERE = pathlib.Path(__file__).parent
 # NIST StRD, Norris: certified values.
@@ -126,11 +123,7 @@ def test_train_history_is_numpys(nb, dtype, rtol, k):
     X, y = normalized(dtype=dtype, k=k)
     W, b, history = nb.train(X, y, epochs=17, learning_rate=0.07)
     loss, W_path, b_path = numpy_descent(X.astype("float64"), y.astype("float64"), 17, 0.07)
-    assert {key: len(values) for key, values in history.items()} == {
-        "loss": 18,
-        "W": 18,
-        "b": 18,
-    }
+    assert [(key, len(values)) for key, values in history.items()] == [("loss", 18), ("W", 18), ("b", 18)]
     np.testing.assert_allclose(history["loss"], loss, rtol=rtol)
     np.testing.assert_allclose(history["W"], W_path, rtol=rtol, atol=1e-6)
     np.testing.assert_allclose(history["b"], b_path, rtol=rtol, atol=1e-6)
@@ -138,28 +131,6 @@ def test_train_history_is_numpys(nb, dtype, rtol, k):
     np.testing.assert_array_equal(b.numpy().squeeze(), history["b"][-1])
     assert W.dtype.name == b.dtype.name == dtype
     assert all(type(value) is float for value in history["loss"])
-
-
-def test_train_starts_anew_every_time(nb):
-    X, y = normalized(dtype="float32")
-    first, second = (nb.train(X, y, epochs=5)[2] for _ in range(2))
-    assert first["loss"] == second["loss"]
-
-
-def test_train_takes_another_loss(nb):
-    X, y = normalized()
-    W, b, _ = nb.train(X, y, loss_fn=lambda t, p: tf.reduce_mean(tf.abs(t - p)), epochs=300)
-    error = y - (X @ W.numpy() + b.numpy())
-    assert abs(np.mean(np.sign(error))) < 0.15  # the line of medians halves the points
-
-
-def test_train_reaches_the_certified_norris_line(nb):
-    x, y = norris()
-    X = ((x - x.mean()) / x.std()).reshape(-1, 1)
-    W, b, _ = nb.train(X, y.reshape(-1, 1), epochs=200)
-    (slope,), intercept = nb.to_original_units(W, b, x.mean(), x.std())
-    assert slope == pytest.approx(NORRIS_SLOPE, rel=1e-9)
-    assert intercept == pytest.approx(NORRIS_INTERCEPT, rel=1e-9)
 
 
 def test_stable_limit(nb):
@@ -176,10 +147,7 @@ CASES = {
     "Norris": norris(),
     "two points": ([1, 2], [5, 3]),
     "integers": (range(10), [3 * i - 7 for i in range(10)]),
-    "large": (
-        np.linspace(1e9, 3e9, 20),
-        np.cos(range(20)) * 1e9 + np.linspace(0, 9e9, 20),
-    ),
+    "large": (np.linspace(1e9, 3e9, 20), np.cos(range(20)) * 1e9 + np.linspace(0, 9e9, 20)),
     "small": (np.linspace(1e-6, 5e-6, 20), 1e-6 * np.sin(range(20))),
     "large x, small y": (np.linspace(1e9, 3e9, 20), 1e-6 * np.sin(range(20))),
     "years": (np.arange(1880, 2020), 0.01 * np.arange(140) + np.sin(np.arange(140))),
@@ -223,11 +191,6 @@ def test_fit_line_changes_nothing_it_was_given(nb):
     x, y = np.array(ANSCOMBE_X), np.array(ANSCOMBE_Y)
     nb.fit_line(x, y)
     assert x.tolist() == ANSCOMBE_X and y.tolist() == ANSCOMBE_Y
-
-
-def test_hubble(committed):
-    (cell,) = [cell for cell in committed.cells if cell.id == "hubble"]
-    assert re.findall(r"-?\d+\.\d+", text_of(cell)) == ["454.158", "-40.784"] * 2
 
 
 @pytest.mark.parametrize("offset", [2e4, 1.7e9, 1.7e12])
