@@ -142,6 +142,7 @@ def test_explorer_fits_and_stays_white(browser, rendered, width):
         color_scheme="dark",
     )
     root = tab.locator("#explorer")
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width  # the whole notebook
     wide = root.evaluate("e => [e.scrollWidth, e.clientWidth]")
     assert wide[0] <= wide[1] <= width
     for part in root.locator("input, svg, output").all():
