@@ -1,11 +1,10 @@
 """Time the forms of the loop on this machine: .venv/bin/python tests/benchmark.py
 
 Runs the whole notebook in a fresh kernel and prints its time and peak memory. Then prints
-the two tables of Part 4 (an update on all rows, for 100 to 1,000,000 rows; an epoch of
-shuffled batches of 32), and what the notebook's options for XLA buy: `train_compiled` with
-and without them, each in a process of its own, because XLA reads them once. JAX's `scan`
-runs beside it, also with and without, if JAX is installed. Nothing here is asserted: times
-are for people, not for tests.
+the two tables of Part 4 (an update on all rows; an epoch of shuffled batches of 32), and
+what the notebook's options for XLA buy: `train_compiled` with and without them, each in a
+process of its own, because XLA reads them once, beside JAX's `scan`, if JAX is installed.
+Nothing here is asserted: times are for people, not for tests.
 """
 
 import importlib.util
@@ -36,37 +35,39 @@ def notebook():
     return nb
 
 
-def data(n):
-    """The rows of the notebook's race."""
-    X, noise = np.random.default_rng(0).standard_normal((2, n, 1), dtype="float32")
-    return X, 2 * X + 1 + noise
-
-
 def updates_for(n):
     """Updates in one call on n rows: enough to time, few enough to wait for."""
     return max(10, min(10_000, 8_000_000 // n))
 
 
-def best(call, count, calls):
-    """Microseconds for each of `count` of the fastest call, after one that compiles."""
-    return min(timeit.repeat(call, number=1, repeat=calls + 1)[1:]) / count * 1e6
+def time_all(full, batched, sizes, rows, calls):
+    """µs an update of full(X, y, updates) for each size; ms an epoch of batched(X, y)."""
+
+    def best(call, count):  # of the calls after one that compiles
+        return min(timeit.repeat(call, number=1, repeat=calls + 1)[1:]) / count * 1e6
+
+    def data(n):  # the rows of the notebook's race
+        X, noise = np.random.default_rng(0).standard_normal((2, n, 1), dtype="float32")
+        return X, 2 * X + 1 + noise
+
+    inputs = [(*data(n), updates_for(n)) for n in sizes]
+    times = [best(lambda i=i: full(*i), i[2]) for i in inputs]
+    X, y = data(rows)
+    return [*times, best(lambda: batched(X, y), 100) / 1000]
 
 
-def time_compiled(sizes, rows, calls):
-    """µs an update of `train_compiled` for each size; ms an epoch of batches of 32."""
-    nb, times = notebook(), []
-    for n in sizes:
-        u, arrays = updates_for(n), data(n)
-        times.append(best(lambda a=arrays, u=u: nb.train_compiled(*a, u), u, calls))
-    arrays = data(rows)
-    epochs = lambda: nb.train_compiled(*arrays, 100, batch_size=32)
-    return "train_compiled", [*times, best(epochs, 100, calls) / 1000]
+def time_compiled(*arguments):
+    """`train_compiled`: an update on all rows, and 100 epochs of batches of 32."""
+    train = notebook().train_compiled
+    return "train_compiled", time_all(train, lambda X, y: train(X, y, 100, batch_size=32), *arguments)
 
 
-def time_jax(sizes, rows, calls):
+def time_jax(*arguments):
     """The same for JAX's `scan`, on the same data, with the histories of `train`."""
     import jax
     import jax.numpy as jnp
+
+    start = [jnp.zeros((1, 1)), jnp.zeros(1)]
 
     def loss(line, X, y):
         return jnp.mean((X @ line[0] + line[1] - y) ** 2)
@@ -74,8 +75,6 @@ def time_jax(sizes, rows, calls):
     def update(line, X, y):
         value, gradients = jax.value_and_grad(loss)(line, X, y)
         return [p - 0.1 * g for p, g in zip(line, gradients, strict=True)], value
-
-    start = [jnp.zeros((1, 1)), jnp.zeros(1)]
 
     @jax.jit(static_argnums=2)
     def full(X, y, updates):
@@ -87,99 +86,78 @@ def time_jax(sizes, rows, calls):
 
     @jax.jit
     def batched(X, y, orders):
+        def step(line, rows):
+            return update(line, X[rows], y[rows])[0], None
+
         def epoch(line, order):
             whole = len(order) // 32 * 32
-            batches = order[:whole].reshape(-1, 32)
-            step = lambda line, i: (update(line, X[i], y[i])[0], None)
-            moved, _ = jax.lax.scan(step, line, batches)
+            moved, _ = jax.lax.scan(step, line, order[:whole].reshape(-1, 32))
             if whole < len(order):
                 moved, _ = step(moved, order[whole:])
             return moved, (loss(line, X, y), line)
 
         return jax.lax.scan(epoch, start, orders)[1]
 
-    def call(function, *arguments):
-        losses, path = function(*arguments)
-        np.asarray(losses).tolist()
-        for variable in path:
-            list(np.asarray(variable).squeeze())
+    def to_numpy(result):
+        losses, path = result
+        return np.asarray(losses).tolist(), [list(np.asarray(p).squeeze()) for p in path]
 
-    times = []
-    for n in sizes:
-        u, (X, y) = updates_for(n), map(jnp.asarray, data(n))
-        times.append(best(lambda X=X, y=y, u=u: call(full, X, y, u), u, calls))
-    X, y = map(jnp.asarray, data(rows))
-    rng = np.random.default_rng(0)
+    def epochs(X, y):
+        rng = np.random.default_rng(0)
+        orders = np.int32([rng.permutation(len(X)) for _ in range(100)])
+        return to_numpy(batched(X, y, orders))
 
-    def epochs():
-        orders = [rng.permutation(rows) for _ in range(100)]
-        call(batched, X, y, np.array(orders, "int32"))
-
-    return f"JAX scan {jax.__version__}", [*times, best(epochs, 100, calls) / 1000]
-
-
-def alone(function, *arguments, **environment):
-    """The result of `function` in a new process with these variables set."""
-    fresh = multiprocessing.get_context("spawn")
-    with mock.patch.dict(os.environ, environment), fresh.Pool(1) as pool:
-        return pool.apply(function, arguments)
+    times = time_all(lambda *inputs: to_numpy(full(*inputs)), epochs, *arguments)
+    return f"JAX scan {jax.__version__}", times
 
 
 def compare_compilers(sizes, rows, calls):
     """Print `train_compiled` and JAX's `scan`, with the notebook's options and without."""
-    options = notebook().os.environ["XLA_FLAGS"]
     print(f"\nµs an update, and ms an epoch of {rows:,} rows; best of {calls} calls:")
     heads = [f"n = {n:,}" for n in sizes] + ["epoch"]
     print(f"  {'':20}{'options':16}" + "".join(f"{head:>14}" for head in heads))
-    functions = [time_compiled]
-    if importlib.util.find_spec("jax"):
-        functions.append(time_jax)
-    else:
+    functions = [time_compiled, time_jax][: 2 if importlib.util.find_spec("jax") else 1]
+    if len(functions) == 1:
         print("  JAX is not installed here: pip install jax, to see it beside")
-    for name, flags in (("the notebook's", options), ("none", "")):
+    fresh = multiprocessing.get_context("spawn")
+    for name, flags in (("the notebook's", notebook().os.environ["XLA_FLAGS"]), ("none", "")):
         for function in functions:
-            form, times = alone(function, sizes, rows, calls, XLA_FLAGS=flags)
-            columns = "".join(f"{number:14,.2f}" for number in times)
-            print(f"  {form:20}{name:16}{columns}", flush=True)
-
-
-def table(title, results, scale):
-    """Print the times of the six forms, and their first calls in ms."""
-    print(f"\n{title}, first call in ms")
-    for name, (first, micros) in results.items():
-        print(f"  {name:20}{micros * scale:12,.2f}{first:12,.0f}")
+            with mock.patch.dict(os.environ, XLA_FLAGS=flags), fresh.Pool(1) as alone:
+                form, times = alone.apply(function, (sizes, rows, calls))
+            print(f"  {form:20}{name:16}" + "".join(f"{number:14,.2f}" for number in times), flush=True)
 
 
 def run_all():
     """Print the time and the peak memory of the whole notebook in a fresh kernel."""
-    committed = read()
-    begin = time.perf_counter()
+    begin, committed = time.perf_counter(), read()
     with tempfile.TemporaryDirectory() as folder:
         execute(committed, pathlib.Path(folder))
     seconds = time.perf_counter() - begin
     print(f"Run All: {len(code_cells(committed))} cells, {seconds:.0f} s", end="")
-    try:
+    if importlib.util.find_spec("resource"):  # not on Windows
         import resource
-    except ImportError:  # Windows
-        print()
-        return
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    print(f", peak {peak / (2**20 if sys.platform == 'darwin' else 2**10):,.0f} MB")
+
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+        print(f", peak {peak / (2**20 if sys.platform == 'darwin' else 2**10):,.0f} MB", end="")
+    print()
 
 
 def main(sizes=(100, 1000, 10_000, 100_000, 1_000_000), rows=20_000, calls=10, whole=True):
     """Print time and memory of Run All if `whole`, then all tables."""
     if whole:  # first: the peak is that of the largest child so far
         run_all()
-    nb = notebook()
+    nb, steps = notebook(), rows // 32
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors")
+    races = []  # title, unit, and what `race` takes: rows, rows of a batch, updates of each form
     for n in sizes:
         counts = [max(4, min(u, updates_for(n))) for u in (4, 100, 20, 100, 1000, 10_000)]
-        table(f"n = {n:,}: µs an update", nb.race(n, n, counts), 1)
-    steps = rows // 32
+        races.append((f"n = {n:,}: µs an update", 1, n, n, counts))
     counts = [steps, steps, min(60, steps), min(200, steps), 10 * steps, 100 * steps]
-    results = nb.race(steps * 32, 32, counts)
-    table(f"{steps} batches of 32: ms an epoch", results, steps / 1000)
+    races.append((f"{steps} batches of 32: ms an epoch", steps / 1000, steps * 32, 32, counts))
+    for title, unit, *race in races:
+        print(f"\n{title}, first call in ms")
+        for name, (first, micros) in nb.race(*race).items():
+            print(f"  {name:20}{micros * unit:12,.2f}{first:12,.0f}")
     compare_compilers(sizes, rows, calls)
 
 

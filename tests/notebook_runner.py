@@ -1,4 +1,4 @@
-"""Read and execute the notebook: used by the tests and by refresh.py."""
+"""Read and execute the notebook: used by the tests, the benchmark and refresh.py."""
 
 import ast
 import base64
@@ -13,10 +13,9 @@ from nbclient import NotebookClient
 from PIL import Image
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-# The planted-bug tests point this at a mutated copy; everything else leaves it alone.
-NOTEBOOK = pathlib.Path(
-    os.environ.get("NOTEBOOK_UNDER_TEST", ROOT / "linear_regression_training_loops.ipynb")
-)
+# A mutated copy can be tested by pointing this elsewhere.
+NOTEBOOK = ROOT / "linear_regression_training_loops.ipynb"
+NOTEBOOK = pathlib.Path(os.environ.get("NOTEBOOK_UNDER_TEST", NOTEBOOK))
 LANGUAGE_INFO = ("name", "pygments_lexer", "file_extension", "mimetype")
 
 
@@ -46,14 +45,9 @@ def execute(notebook, folder, allow_errors=False):
     """
     for cell in code_cells(notebook):
         cell.outputs, cell.execution_count = [], None
-    NotebookClient(
-        notebook,
-        timeout=900,
-        kernel_name="python3",
-        allow_errors=allow_errors,
-        record_timing=False,
-        resources={"metadata": {"path": str(folder)}},
-    ).execute()
+    options = {"timeout": 900, "kernel_name": "python3", "record_timing": False}
+    options |= {"allow_errors": allow_errors, "resources": {"metadata": {"path": str(folder)}}}
+    NotebookClient(notebook, **options).execute()
     for cell in code_cells(notebook):
         cell.outputs = join_streams(cell.outputs)
     info = notebook.metadata.language_info
@@ -73,32 +67,25 @@ def join_streams(outputs):
     return joined
 
 
-def definitions(notebook):
-    """Return the source of the notebook's imports, functions, classes and CONSTANTS.
+def wanted(node):
+    """Is this statement an import, a definition, a CONSTANT, or about the environment?"""
+    parts = list(ast.walk(node))
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return True
+    if isinstance(node, ast.Assign):  # CONSTANTS, but not X or A
+        names = [p.id for p in parts if isinstance(p, ast.Name) and isinstance(p.ctx, ast.Store)]
+        return all(name.isupper() and name not in ("X", "A") for name in names)
+    return any(
+        isinstance(part, ast.Import | ast.ImportFrom)
+        or (isinstance(part, ast.Attribute) and part.attr == "environ")
+        for part in parts
+    )
 
-    And what it asks of the environment. With these a test can call the notebook's own
-    functions without running its cells.
-    """
-    kept = []
-    for cell in code_cells(notebook):
-        for node in ast.parse(cell.source).body:
-            parts = list(ast.walk(node))
-            assigned = [
-                part.id for part in parts if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)
-            ]
-            if isinstance(node, ast.FunctionDef | ast.ClassDef):
-                wanted = True
-            elif isinstance(node, ast.Assign):  # CONSTANTS, but not X or A
-                wanted = all(n.isupper() and n not in ("X", "A") for n in assigned)
-            else:
-                wanted = any(
-                    isinstance(part, ast.Import | ast.ImportFrom)
-                    or (isinstance(part, ast.Attribute) and part.attr == "environ")
-                    for part in parts
-                )
-            if wanted:
-                kept.append(ast.unparse(node))
-    return "\n\n".join(kept)
+
+def definitions(notebook):
+    """The source with which a test can call the notebook's functions without running its cells."""
+    nodes = [node for cell in code_cells(notebook) for node in ast.parse(cell.source).body]
+    return "\n\n".join(ast.unparse(node) for node in nodes if wanted(node))
 
 
 def text_of(cell):
@@ -116,16 +103,12 @@ def text_of(cell):
 
 def pictures_of(cell):
     """Return the PNG images of `cell` as bytes, in order."""
-    return [
-        base64.b64decode(output.data["image/png"])
-        for output in cell.outputs
-        if "image/png" in output.get("data", {})
-    ]
+    pictures = [output.get("data", {}).get("image/png") for output in cell.outputs]
+    return [base64.b64decode(picture) for picture in pictures if picture]
 
 
 def pixels(png):
     """Return (pixels as an int array, the Matplotlib version that drew them)."""
     image = Image.open(io.BytesIO(png))
-    software = image.info.get("Software", "")
-    version = software.partition("version")[2].split(",")[0]
+    version = image.info.get("Software", "").partition("version")[2].split(",")[0]
     return np.asarray(image.convert("RGB")).astype(int), version

@@ -1,8 +1,4 @@
-"""Run the notebook from top to bottom and save it with fresh outputs.
-
-Rewrites linear_regression_training_loops.ipynb and plots/ in place, with the same
-minimal metadata every time, so that an edit that changes no result changes no output.
-"""
+"""Run the notebook from top to bottom; save it, and plots/, in place with fresh outputs."""
 
 import time
 

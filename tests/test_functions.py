@@ -96,14 +96,9 @@ def test_train_step_takes_other_losses_models_and_optimizers(nb):
     def mean_absolute(y_true, y_pred):
         return tf.reduce_mean(tf.abs(y_true - y_pred))
 
-    def gradient():
-        with tf.GradientTape() as tape:
-            loss = mean_absolute(y, model(X, a))
-        return tape.gradient(loss, a).numpy()
-
-    before, slope = a.numpy(), gradient()
+    slope = np.mean(np.sign(np.sin(0.5 * X) - y) * X * np.cos(0.5 * X))
     nb.train_step(X, y, [a], tf.keras.optimizers.SGD(0.1), mean_absolute, model)
-    np.testing.assert_allclose(a.numpy(), before - 0.1 * slope, rtol=1e-6)
+    np.testing.assert_allclose(a.numpy(), 0.5 - 0.1 * slope, rtol=1e-6)
 
 
 def numpy_descent(X, y, epochs, learning_rate):
@@ -181,16 +176,12 @@ def test_fit_line_is_least_squares(nb, name):
     assert history["loss"][-1] == pytest.approx(last, rel=1e-6, abs=1e-12 * np.mean(y**2))
 
 
-def test_fit_line_agrees_with_certified_norris(nb):
-    slope, intercept, _ = nb.fit_line(*norris())
+def test_fit_line_agrees_with_certified_norris_and_changes_nothing_it_was_given(nb):
+    x, y = norris()
+    slope, intercept, _ = nb.fit_line(x, y)
     assert slope == pytest.approx(NORRIS_SLOPE, rel=1e-7)
     assert intercept == pytest.approx(NORRIS_INTERCEPT, rel=1e-6)
-
-
-def test_fit_line_changes_nothing_it_was_given(nb):
-    x, y = np.array(ANSCOMBE_X), np.array(ANSCOMBE_Y)
-    nb.fit_line(x, y)
-    assert x.tolist() == ANSCOMBE_X and y.tolist() == ANSCOMBE_Y
+    np.testing.assert_array_equal([x, y], norris())
 
 
 @pytest.mark.parametrize("offset", [2e4, 1.7e9, 1.7e12])
