@@ -213,7 +213,7 @@ def test_jupyterlab_untrusted_then_run_all(browser, tmp_path, data, nb):
         tab.close()
 
         tab = browser.new_page(viewport={"width": 1300, "height": 1000})
-        tab.goto(f"{address}/lab/tree/{path.name}")
+        tab.goto(f"{address}/lab/workspaces/fresh/tree/{path.name}")
         tab.wait_for_selector(".jp-Notebook .jp-Cell", timeout=120_000)
         idle = '.jp-Notebook-ExecutionIndicator[data-status="idle"]'
         tab.wait_for_selector(idle, timeout=120_000)
