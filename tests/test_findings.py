@@ -51,7 +51,7 @@ PRINTED = {
     "clip": [r"first step 0\.100, loss 25659, then from 12\d to 14\d"],
     "penalize": [r"b is held: \[74\.12\] expected 74\.120",
         r"α = 0\.5: \[ 49\.413 141\.632\] W\* / 1\.5 is 49\.413"],
-    "layer-penalty": [r"alone: +\[ 74\.12  141\.632\]\n.*losses: \[ 49\.413 141\.632\]"],
+    "layer-penalty": [r"\[ 74\.12  141\.632\]\n.*\[ 49\.413 141\.632\]"],
     "watched": [r"319\.71, norm nan, norm 255\.77, W = (26\.683);.* \1"],
     "early-stopping": [r"after 32: loss 99\.24; best after 27: 99\.18 ", "wrong.* after 6: .*best after 1: "],
     "resume-run": [r"10 \+ 10: .*True", "W and b only: .*False"],
