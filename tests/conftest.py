@@ -51,7 +51,7 @@ def committed():
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory):
-    """One kernel in an empty folder: each cell twice in a row, then all from last to first.
+    """One kernel in an empty folder: each cell twice in a row, then all but two from last to first.
 
     `first`, `second` and `back` are the code cells of the three passes by id; `state` is
     what the names hold at the end of the second pass; `figures` is what the figures hold;

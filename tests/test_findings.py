@@ -189,3 +189,12 @@ def test_numbers_in_prose_are_printed_or_explained(committed):
             assert number in EXPLAINED or any(round(v, digits) == value for v in values), (
                 f"{cell.id}: {number} is not printed by any cell"
             )
+
+
+def test_swapped_gradients_make_the_loss_fall_first_and_then_rise_without_end():
+    """As the table of symptoms says: the sum of the distances shrinks, their difference grows."""
+    W_off, b_off, excess = -74.12, -141.63, []
+    for _ in range(60):
+        excess.append(W_off**2 + b_off**2)
+        W_off, b_off = W_off - 0.2 * b_off, b_off - 0.2 * W_off
+    assert 0 < np.argmin(excess) < 10 and excess[-1] > 1e6 * excess[0]
