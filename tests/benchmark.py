@@ -16,21 +16,18 @@ import sys
 import tempfile
 import time
 import timeit
-import types
 from unittest import mock
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-from notebook_runner import code_cells, definitions, execute, read
+from notebook_runner import code_cells, execute, functions, read
 
 
 def notebook():
     """The notebook's functions, after what it asks of the environment."""
-    namespace = {"__name__": "benchmark"}
-    exec(definitions(read()), namespace)  # noqa: S102
-    nb = types.SimpleNamespace(**namespace)
+    nb = functions(read())
     nb.tf.get_logger().setLevel("ERROR")  # it traces anew for every number of rows
     return nb
 

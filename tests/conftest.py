@@ -7,7 +7,7 @@ import types
 import nbformat
 import pytest
 
-from notebook_runner import NOTEBOOK, code_cells, copies, definitions, execute, pictures_of, read
+from notebook_runner import NOTEBOOK, code_cells, copies, execute, functions, pictures_of, read
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.pop("MPLBACKEND", None)  # kernels must draw inline, as a reader's does
@@ -29,14 +29,15 @@ def look(figure):
 # Run after the last cell: what the names that DESIGN promises hold by then.
 PROBE = """
 import json
-probe, _ = loop_graph(1, "float32", None, mse)
-stage = {"stage": "optimized_hlo"}
-rows = tf.constant(X_train_norm), tf.constant(y_train), tf.zeros((100, 0), "int32")
+probe, _ = loop_graph(train_step, mse, 1, "float32", None)
+rows = tf.constant(X_train_norm), tf.constant(y_train), tf.zeros((101, 0), "int32")
+program = probe.experimental_get_compiler_ir(*rows)(stage="optimized_hlo")
+both = ["X_train", "y_train", "X_test", "y_test"]
 print(json.dumps({
-    "one_function": XLA and "xla_cpu_small_call" in probe.experimental_get_compiler_ir(*rows)(**stage),
-    "shapes": {n: globals()[n].shape for n in ["X_train", "y_train", "X_test", "y_test"]},
-    "dtypes": {n: str(globals()[n].dtype) for n in ["X_train", "y_train", "X_test", "y_test"]},
-    "data": {n: globals()[n].ravel().tolist() for n in ["X", "y", "X_train", "y_train", "X_test", "y_test"]},
+    "one_function": XLA and "xla_cpu_small_call" in program,
+    "shapes": {name: globals()[name].shape for name in both},
+    "dtypes": {name: str(globals()[name].dtype) for name in both},
+    "data": {name: globals()[name].ravel().tolist() for name in ["X", "y", *both]},
     "W": np.asarray(W).tolist(), "b": np.asarray(b).tolist(),
     "variables": [type(W).__name__, type(b).__name__],
 }, default=list))
@@ -82,6 +83,4 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="session")
 def nb():
     """The notebook's own functions, classes and constants, without a run of its cells."""
-    namespace = {"__name__": "notebook"}
-    exec(compile(definitions(read()), "<notebook>", "exec"), namespace)  # noqa: S102
-    return types.SimpleNamespace(**namespace)
+    return functions(read())

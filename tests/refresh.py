@@ -2,11 +2,14 @@
 
 import time
 
+import matplotlib
 import nbformat
 
-from notebook_runner import NOTEBOOK, ROOT, code_cells, execute, read
+from notebook_runner import DRAWN_BY, NOTEBOOK, ROOT, code_cells, execute, read
 
 if __name__ == "__main__":
+    if matplotlib.__version__ != DRAWN_BY:
+        raise SystemExit(f"draw with Matplotlib {DRAWN_BY}, or change DRAWN_BY in notebook_runner.py")
     notebook = read()
     start = time.perf_counter()
     execute(notebook, ROOT)

@@ -117,8 +117,28 @@ def test_a_new_rate_traces_nothing_new_and_changes_no_earlier_result(nb):
     kept = first.numpy().copy()
     nb.train_compiled(X, -y, epochs=11, learning_rate=0.3, loss_fn=nb.huber)
     np.testing.assert_array_equal(first.numpy(), kept)
-    graph, _ = nb.loop_graph(1, "float64", None, nb.huber)
+    graph, _ = nb.loop_graph(nb.train_step, nb.huber, 1, "float64", None)
     assert graph.experimental_get_tracing_count() == 1
+
+
+@pytest.mark.parametrize("size", [None, 16])
+@pytest.mark.parametrize("k", [1, 3])
+def test_no_epoch_gives_the_start(compiler, k, size):
+    X, y = normalized(k=k)
+    ours = compiler.train_compiled(X, y, 0, batch_size=size)
+    assert_same_histories(ours, compiler.train(X, y, 0), 1e-12)
+
+
+def test_a_step_that_was_written_anew_is_compiled_anew(nb, monkeypatch):
+    X, y = normalized()
+    before, old_step = nb.train_compiled(X, y, 3)[0].numpy(), nb.train_step
+
+    def half_step(X, y, variables, optimizer, loss_fn):
+        return old_step(X, y, variables, optimizer, lambda y, p: loss_fn(y, p) / 2)
+
+    monkeypatch.setitem(nb.train_compiled.__globals__, "train_step", half_step)
+    assert nb.train_compiled(X, y, 1)[0].numpy() == pytest.approx(np.mean(X * y) * 0.1)
+    assert nb.train_compiled(X, y, 3)[0].numpy() < before
 
 
 def test_without_xla_a_line_says_so(tmp_path):
@@ -188,7 +208,7 @@ def test_the_benchmark_prints_every_form(nb, capsys):
 
 # What the cells of the workers need, and they themselves.
 NEEDED = "setup data-make data-split normalize variables loss slow-gradient train-step finite"
-NEEDED += " train-loop train-run resume-start machines-worker machines-run machines-say"
+NEEDED += " train-loop train-run machines-worker machines-run machines-say"
 
 
 def workers(source, seconds=60):
@@ -201,30 +221,28 @@ def workers(source, seconds=60):
     return notebook, say
 
 
-KILLED, LATER = "import os; os.kill(os.getpid(), 9)", "range(50):\\n            if place: "
+KILL, LATER = "import os; os.kill(os.getpid(), 9)", "range(50):\\n            if place: "
+ONE_RAISES = "import os, time\\nif '1}}' in os.environ['TF_CONFIG']: raise ValueError('no rows')\\ntime.sleep(99)"
 FAILING = {  # the text of the workers, a time limit, what the line says
-    "raises": ("'raise ValueError(\"no rows here\")'", 60, "ValueError: no rows here"),
-    "has no end": ("'import time; time.sleep(1000)'", 3, "timed out after 3 seconds"),
-    "is killed at once": (f"'{KILLED}'", 60, "died with <Signals.SIGKILL: 9>"),
-    "is killed half-way": (
-        f"source.replace('range(50):', '{LATER}{KILLED}')",
-        60,
-        "died with <Signals.SIGKILL: 9>",
-    ),
+    "one raises, one waits": (f'"{ONE_RAISES}"', 3, "ValueError: no rows"),
+    "have no end": ("'import time; time.sleep(1000)'", 3, "timed out after 3 seconds"),
+    "are killed at once": (f"'{KILL}'", 60, "died with <Signals.SIGKILL: 9>"),
+    "one is killed half-way": (f"source.replace('range(50):', '{LATER}{KILL}')", 60, "<Signals.SIGKILL: 9>"),
 }
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals and ps")
 @pytest.mark.parametrize("name", FAILING)
-def test_a_worker_that_fails_gets_a_line_and_no_process_is_left(name, tmp_path):
+def test_workers_that_fail_get_a_line_and_no_process_is_left(name, tmp_path):
     source, seconds, words = FAILING[name]
-    mark = f"#{tmp_path}"  # to be found among the running processes
-    notebook, say = workers(f"{source} + '\\n{mark}'", seconds)
+    notebook, say = workers(source, seconds)
+    mark = f"STARTED_BY={tmp_path}"  # to be found in the environment of running processes
+    say.source = f"os.environ['STARTED_BY'] = '{tmp_path}'\n" + say.source
     execute(notebook, tmp_path)
     _, said = text_of(say).strip().split("\n")  # the first line is that of one device
     assert said.startswith("no answer from the workers: ") and words in said
-    running = subprocess.run(["ps", "axww"], capture_output=True, text=True, check=True)
-    assert mark not in running.stdout
+    running = subprocess.run(["ps", "axeww"], capture_output=True, text=True, check=True)
+    assert mark not in running.stdout and "PATH=" in running.stdout
 
 
 def test_no_sockets_no_workers_one_line(tmp_path):
