@@ -1,10 +1,9 @@
 """Time the forms of the loop on this machine: .venv/bin/python tests/benchmark.py
 
-Runs the whole notebook in a fresh kernel and prints its time and peak memory. Then prints
-the two tables of Part 4 (an update on all rows; an epoch of shuffled batches of 32), and
-what the notebook's options for XLA buy: `train_compiled` with and without them, each in a
-process of its own, because XLA reads them once, beside JAX's `scan`, if JAX is installed.
-Nothing here is asserted: times are for people, not for tests.
+Runs the whole notebook in a fresh kernel and prints its time and peak memory. Then prints the
+race of Part 4 (an update on all rows; an epoch of shuffled batches of 32), and what the notebook's
+options for XLA buy: `train_compiled` with and without them, each in a process of its own, because
+XLA reads them once, beside JAX's `scan`, if JAX is installed. Nothing is asserted of a time.
 """
 
 import importlib.util
@@ -23,6 +22,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 
 from notebook_runner import code_cells, execute, functions, read
+
+SIZES, ROWS = (100, 1000, 10_000, 100_000, 1_000_000), 20_000
 
 
 def notebook():
@@ -64,8 +65,6 @@ def time_jax(*arguments):
     import jax
     import jax.numpy as jnp
 
-    start = [jnp.zeros((1, 1)), jnp.zeros(1)]
-
     def loss(line, X, y):
         return jnp.mean((X @ line[0] + line[1] - y) ** 2)
 
@@ -73,38 +72,28 @@ def time_jax(*arguments):
         value, gradients = jax.value_and_grad(loss)(line, X, y)
         return [p - 0.1 * g for p, g in zip(line, gradients, strict=True)], value
 
-    @jax.jit(static_argnums=2)
-    def full(X, y, updates):
-        def step(line, _):
-            moved, value = update(line, X, y)
-            return moved, (value, moved)
-
-        return jax.lax.scan(step, start, None, length=updates)[1]
-
     @jax.jit
-    def batched(X, y, orders):
+    def graph(X, y, orders):
         def step(line, rows):
             return update(line, X[rows], y[rows])[0], None
 
         def epoch(line, order):
-            whole = len(order) // 32 * 32
-            moved, _ = jax.lax.scan(step, line, order[:whole].reshape(-1, 32))
-            if whole < len(order):
-                moved, _ = step(moved, order[whole:])
+            if not order.size:  # all rows at once
+                moved, value = update(line, X, y)
+                return moved, (value, moved)
+            moved, _ = jax.lax.scan(step, line, order.reshape(-1, 32))
             return moved, (loss(line, X, y), line)
 
-        return jax.lax.scan(epoch, start, orders)[1]
+        return jax.lax.scan(epoch, [jnp.zeros((1, 1)), jnp.zeros(1)], orders)[1]
 
-    def to_numpy(result):
-        losses, path = result
+    def train(X, y, epochs, batched=False):
+        rng, orders = np.random.default_rng(0), np.zeros((epochs, len(X) if batched else 0), "int32")
+        for order in orders if batched else []:
+            order[:] = rng.permutation(len(X))
+        losses, path = graph(X, y, orders)
         return np.asarray(losses).tolist(), [list(np.asarray(p).squeeze()) for p in path]
 
-    def epochs(X, y):
-        rng = np.random.default_rng(0)
-        orders = np.int32([rng.permutation(len(X)) for _ in range(100)])
-        return to_numpy(batched(X, y, orders))
-
-    times = time_all(lambda *inputs: to_numpy(full(*inputs)), epochs, *arguments)
+    times = time_all(train, lambda X, y: train(X, y, 100, batched=True), *arguments)
     return f"JAX scan {jax.__version__}", times
 
 
@@ -113,15 +102,15 @@ def compare_compilers(sizes, rows, calls):
     print(f"\nµs an update, and ms an epoch of {rows:,} rows; best of {calls} calls:")
     heads = [f"n = {n:,}" for n in sizes] + ["epoch"]
     print(f"  {'':20}{'options':16}" + "".join(f"{head:>14}" for head in heads))
-    functions = [time_compiled, time_jax][: 2 if importlib.util.find_spec("jax") else 1]
-    if len(functions) == 1:
+    forms = [time_compiled, time_jax][: 2 if importlib.util.find_spec("jax") else 1]
+    if len(forms) == 1:
         print("  JAX is not installed here: pip install jax, to see it beside")
     fresh = multiprocessing.get_context("spawn")
     for name, flags in (("the notebook's", notebook().os.environ["XLA_FLAGS"]), ("none", "")):
-        for function in functions:
+        for form in forms:
             with mock.patch.dict(os.environ, XLA_FLAGS=flags), fresh.Pool(1) as alone:
-                form, times = alone.apply(function, (sizes, rows, calls))
-            print(f"  {form:20}{name:16}" + "".join(f"{number:14,.2f}" for number in times), flush=True)
+                words, times = alone.apply(form, (sizes, rows, calls))
+            print(f"  {words:20}{name:16}" + "".join(f"{number:14,.2f}" for number in times), flush=True)
 
 
 def run_all():
@@ -129,8 +118,7 @@ def run_all():
     begin, committed = time.perf_counter(), read()
     with tempfile.TemporaryDirectory() as folder:
         execute(committed, pathlib.Path(folder))
-    seconds = time.perf_counter() - begin
-    print(f"Run All: {len(code_cells(committed))} cells, {seconds:.0f} s", end="")
+    print(f"Run All: {len(code_cells(committed))} cells, {time.perf_counter() - begin:.0f} s", end="")
     if importlib.util.find_spec("resource"):  # not on Windows
         import resource
 
@@ -139,7 +127,7 @@ def run_all():
     print()
 
 
-def main(sizes=(100, 1000, 10_000, 100_000, 1_000_000), rows=20_000, calls=10, whole=True):
+def main(sizes=SIZES, rows=ROWS, calls=10, whole=True):
     """Print time and memory of Run All if `whole`, then all tables."""
     if whole:  # first: the peak is that of the largest child so far
         run_all()
@@ -147,7 +135,7 @@ def main(sizes=(100, 1000, 10_000, 100_000, 1_000_000), rows=20_000, calls=10, w
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors")
     races = []  # title, unit, and what `race` takes: rows, rows of a batch, updates of each form
     for n in sizes:
-        counts = [max(4, min(u, updates_for(n))) for u in (4, 100, 20, 100, 1000, 10_000)]
+        counts = [max(4, min(u, updates_for(n))) for u in (10, 100, 20, 100, 1000, 10_000)]
         races.append((f"n = {n:,}: µs an update", 1, n, n, counts))
     counts = [steps, steps, min(60, steps), min(200, steps), 10 * steps, 100 * steps]
     races.append((f"{steps} batches of 32: ms an epoch", steps / 1000, steps * 32, 32, counts))

@@ -7,6 +7,7 @@ import io
 import linecache
 import os
 import pathlib
+import re
 import types
 
 import nbformat
@@ -40,17 +41,15 @@ def copies(cells, name):
     return again
 
 
-def execute(notebook, folder, allow_errors=False):
-    """Run `notebook` in a fresh kernel with `folder` as its working directory.
+def execute(notebook, folder):
+    """Run `notebook` in a fresh kernel in `folder`; its outputs are replaced, its metadata stays minimal.
 
-    Outputs are replaced in place, metadata stays minimal. Raises nbclient's
-    CellExecutionError at the first failing cell, unless `allow_errors`.
+    Raises nbclient's CellExecutionError at the first failing cell.
     """
     for cell in code_cells(notebook):
         cell.outputs, cell.execution_count = [], None
     options = {"timeout": 900, "kernel_name": "python3", "record_timing": False}
-    options |= {"allow_errors": allow_errors, "resources": {"metadata": {"path": str(folder)}}}
-    NotebookClient(notebook, **options).execute()
+    NotebookClient(notebook, **options, resources={"metadata": {"path": str(folder)}}).execute()
     for cell in code_cells(notebook):
         cell.outputs = join_streams(cell.outputs)
     info = notebook.metadata.language_info
@@ -72,17 +71,12 @@ def join_streams(outputs):
 
 def wanted(node):
     """Is this statement an import, a definition, a CONSTANT, or about the environment?"""
-    parts = list(ast.walk(node))
-    if isinstance(node, ast.FunctionDef | ast.ClassDef):
-        return True
     if isinstance(node, ast.Assign):  # CONSTANTS, but not X, A or X64
-        names = [p.id for p in parts if isinstance(p, ast.Name) and isinstance(p.ctx, ast.Store)]
-        return bool(names) and all(name.isupper() and name not in ("X", "A", "X64") for name in names)
-    return any(
-        isinstance(part, ast.Import | ast.ImportFrom)
-        or (isinstance(part, ast.Attribute) and part.attr == "environ")
-        for part in parts
-    )
+        stored = [p for p in ast.walk(node) if isinstance(p, ast.Name) and isinstance(p.ctx, ast.Store)]
+        names = {name.id for name in stored}
+        return bool(names) and all(name.isupper() for name in names) and not names & {"X", "A", "X64"}
+    kinds = ast.FunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom
+    return isinstance(node, kinds) or re.search(r"os\.environ|^\s+import ", ast.unparse(node), re.MULTILINE)
 
 
 def functions(notebook):
@@ -98,15 +92,13 @@ def functions(notebook):
 
 def text_of(cell):
     """Return what `cell` printed, and the text form of its other outputs."""
-    parts = []
+    said = ""
     for output in cell.outputs:
         if output.output_type == "stream":
-            parts.append(f"{output.name}: {output.text}")
-        elif output.output_type == "error":
-            parts.append(f"error: {output.ename}: {output.evalue}\n")
+            said += f"{output.name}: {output.text}"
         else:
-            parts.append(f"{output.output_type}: {output.data.get('text/plain')}\n")
-    return "".join(parts)
+            said += f"{output.output_type}: {output.data.get('text/plain')}\n"
+    return said
 
 
 def pictures_of(cell):

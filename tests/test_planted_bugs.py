@@ -6,7 +6,6 @@ is run, up to a cell whose assertion or committed output must object.
 
 import pytest
 
-import test_bad_input as bad
 import test_functions as functions
 from notebook_runner import code_cells, execute, read, text_of
 from notebook_runner import functions as functions_of
@@ -18,13 +17,13 @@ MSE, PATH = (
 )
 LINE, LIMIT = (functions.test_fit_line_is_least_squares, "Anscombe"), (functions.test_stable_limit,)
 OTHERS = (functions.test_train_step_takes_other_losses_models_and_optimizers,)
-REFUSES = bad.test_fit_line_refuses
+REFUSES = functions.test_fit_line_refuses
 
 # name: the cell, the right code, the bug, the test that must fail with its arguments
 IN_FUNCTIONS = {
     "loss: comma for minus": ("loss", "(y_pred - y_true)", "(y_pred, y_true)", *MSE),
     "loss: sum for mean": ("loss", "tf.reduce_mean(", "tf.reduce_sum(", *MSE),
-    "loss: shapes not compared": ("loss", "if y_true.shape != y_pred.shape:", "if False:", bad.test_mse_refuses_shapes_that_broadcast),
+    "loss: shapes not compared": ("loss", "if y_true.shape != y_pred.shape:", "if False:", functions.test_mse_refuses_shapes_that_broadcast, functions.COLUMN[:1]),
     "step: uphill": ("train-step", "tape.gradient(loss, variables)", "[-g for g in tape.gradient(loss, variables)]", functions.test_train_step_follows_finite_differences),
     "step: another model ignored": ("train-step", "model(X, *variables)  #", "predict(X, *variables)  #", *OTHERS),
     "step: another loss ignored": ("train-step", "loss = loss_fn(y, y_pred)", "loss = mse(y, y_pred)", *OTHERS),
@@ -41,8 +40,8 @@ IN_FUNCTIONS = {
     "check: text let in": ("column", "if not isinstance(value, Real):", "if False:", REFUSES, "text"),
     "check: two features let in": ("column", "or cells.size != len(cells)", "or False", REFUSES, "features"),
     "check: lengths not compared": ("check-line", "len(X) != len(y) or len(X) < 2", "len(X) < 2", REFUSES, "lengths"),
-    "check: half-way let in": ("check-line", "> 1e-3:", "> 1:", bad.test_epochs_too_few_to_arrive),
-    "check: divergence not seen": ("finite", "if not np.isfinite(loss):", "if np.isnan(loss):", bad.test_divergence_names_rate_update_and_the_two_cures, "train"),
+    "check: half-way let in": ("check-line", "> 1e-3:", "> 1:", functions.test_rates_and_epochs_that_cannot_arrive, 30, 0.1),
+    "check: divergence not seen": ("finite", "if not np.isfinite(loss):", "if np.isnan(loss):", functions.test_divergence_names_rate_update_and_the_two_cures, "train"),
     "limit: the other eigenvalue": ("rate-hessian", "@ A)[-1]", "@ A)[0]", *LIMIT),
     "limit: no intercept": ("rate-hessian", "[X, np.ones(len(X))]", "[X]", *LIMIT),
 }  # fmt: skip
