@@ -23,8 +23,6 @@ import numpy as np
 
 from notebook_runner import code_cells, execute, functions, read
 
-SIZES, ROWS = (100, 1000, 10_000, 100_000, 1_000_000), 20_000
-
 
 def notebook():
     """The notebook's functions, after what it asks of the environment."""
@@ -100,8 +98,7 @@ def time_jax(*arguments):
 def compare_compilers(sizes, rows, calls):
     """Print `train_compiled` and JAX's `scan`, with the notebook's options and without."""
     print(f"\nµs an update, and ms an epoch of {rows:,} rows; best of {calls} calls:")
-    heads = [f"n = {n:,}" for n in sizes] + ["epoch"]
-    print(f"  {'':20}{'options':16}" + "".join(f"{head:>14}" for head in heads))
+    print(f"  {'':20}{'options':16}", *[f"{f'n = {n:,}':>13}" for n in sizes], f"{'epoch':>13}")
     forms = [time_compiled, time_jax][: 2 if importlib.util.find_spec("jax") else 1]
     if len(forms) == 1:
         print("  JAX is not installed here: pip install jax, to see it beside")
@@ -110,7 +107,7 @@ def compare_compilers(sizes, rows, calls):
         for form in forms:
             with mock.patch.dict(os.environ, XLA_FLAGS=flags), fresh.Pool(1) as alone:
                 words, times = alone.apply(form, (sizes, rows, calls))
-            print(f"  {words:20}{name:16}" + "".join(f"{number:14,.2f}" for number in times), flush=True)
+            print(f"  {words:20}{name:16}", *[f"{number:13,.2f}" for number in times], flush=True)
 
 
 def run_all():
@@ -118,16 +115,16 @@ def run_all():
     begin, committed = time.perf_counter(), read()
     with tempfile.TemporaryDirectory() as folder:
         execute(committed, pathlib.Path(folder))
-    print(f"Run All: {len(code_cells(committed))} cells, {time.perf_counter() - begin:.0f} s", end="")
+    words = f"Run All: {len(code_cells(committed))} cells, {time.perf_counter() - begin:.0f} s"
     if importlib.util.find_spec("resource"):  # not on Windows
         import resource
 
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-        print(f", peak {peak / (2**20 if sys.platform == 'darwin' else 2**10):,.0f} MB", end="")
-    print()
+        words += f", peak {peak / (2**20 if sys.platform == 'darwin' else 2**10):,.0f} MB"
+    print(words)
 
 
-def main(sizes=SIZES, rows=ROWS, calls=10, whole=True):
+def main(sizes=(100, 1000, 10_000, 100_000, 1_000_000), rows=20_000, calls=10, whole=True):
     """Print time and memory of Run All if `whole`, then all tables."""
     if whole:  # first: the peak is that of the largest child so far
         run_all()
@@ -135,7 +132,7 @@ def main(sizes=SIZES, rows=ROWS, calls=10, whole=True):
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors")
     races = []  # title, unit, and what `race` takes: rows, rows of a batch, updates of each form
     for n in sizes:
-        counts = [max(4, min(u, updates_for(n))) for u in (10, 100, 20, 100, 1000, 10_000)]
+        counts = [min(u, updates_for(n)) for u in (10, 100, 20, 100, 1000, 10_000)]
         races.append((f"n = {n:,}: µs an update", 1, n, n, counts))
     counts = [steps, steps, min(60, steps), min(200, steps), 10 * steps, 100 * steps]
     races.append((f"{steps} batches of 32: ms an epoch", steps / 1000, steps * 32, 32, counts))

@@ -13,8 +13,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.pop("MPLBACKEND", None)  # kernels must draw inline, as a reader's does
 os.environ.pop("XLA_FLAGS", None)  # the notebook gives its own
 
-# Run before the first cell: when a figure is closed, its title and labels (those of its last axes),
-# how many points all its lines and dots have, and their mean height, are kept.
+# Run first: when a figure is closed, title and labels (of its last axes), and number and mean height
+# of the points of its lines and dots, are kept.
 LOOK = """
 import matplotlib.pyplot as plt
 looks, close = {}, plt.close

@@ -5,7 +5,6 @@ import base64
 import copy
 import io
 import linecache
-import os
 import pathlib
 import re
 import types
@@ -16,16 +15,14 @@ from nbclient import NotebookClient
 from PIL import Image
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-# A mutated copy can be tested by pointing this elsewhere.
 NOTEBOOK = ROOT / "linear_regression_training_loops.ipynb"
-NOTEBOOK = pathlib.Path(os.environ.get("NOTEBOOK_UNDER_TEST", NOTEBOOK))
 LANGUAGE_INFO = ("name", "pygments_lexer", "file_extension", "mimetype")
 DRAWN_BY = "3.11.2"  # the Matplotlib that drew the committed figures; refresh.py takes no other
 
 
-def read(path=NOTEBOOK):
-    """Return the notebook at `path` as a version-4 node."""
-    return nbformat.read(path, as_version=4)
+def read():
+    """Return the notebook as a version-4 node."""
+    return nbformat.read(NOTEBOOK, as_version=4)
 
 
 def code_cells(notebook):
@@ -35,7 +32,7 @@ def code_cells(notebook):
 
 def copies(cells, name):
     """Return copies of `cells` whose ids begin with `name`, to run them once more."""
-    again = [copy.deepcopy(cell) for cell in cells]
+    again = copy.deepcopy(cells)
     for cell in again:
         cell.id = f"{name}-{cell.id}"
     return again

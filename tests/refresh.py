@@ -10,9 +10,7 @@ from notebook_runner import DRAWN_BY, NOTEBOOK, ROOT, code_cells, execute, read
 if __name__ == "__main__":
     if matplotlib.__version__ != DRAWN_BY:
         raise SystemExit(f"draw with Matplotlib {DRAWN_BY}, or change DRAWN_BY in notebook_runner.py")
-    notebook = read()
-    start = time.perf_counter()
+    notebook, start = read(), time.perf_counter()
     execute(notebook, ROOT)
     nbformat.write(notebook, NOTEBOOK)
-    seconds = time.perf_counter() - start
-    print(f"ran {len(code_cells(notebook))} code cells in {seconds:.0f} s")
+    print(f"ran {len(code_cells(notebook))} code cells in {time.perf_counter() - start:.0f} s")

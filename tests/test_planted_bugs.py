@@ -1,7 +1,7 @@
-"""Changes to copies of the notebook: planted bugs that must be noticed, parts and numbers that must work.
+"""Changes to copies of the notebook: planted bugs must be noticed, parts and other numbers must work.
 
-A bug in a function is shown to a test of that function; a bug in the flow of the notebook
-is run, up to a cell whose assertion or committed output must object.
+A bug in a function is shown to a test of that function; one in the flow of the notebook is run, up
+to a cell whose assertion or committed output must object.
 """
 
 import pytest
@@ -11,10 +11,8 @@ from notebook_runner import code_cells, execute, read, text_of
 from notebook_runner import functions as functions_of
 from test_execution import CELLS
 
-MSE, PATH = (
-    (functions.test_mse_is_numpys, (3, 1)),
-    (functions.test_train_history_is_numpys, "float64", 1e-6, 1),
-)
+MSE = (functions.test_mse_is_numpys, (3, 1))
+PATH = (functions.test_train_history_is_numpys, "float64", 1e-6, 1)
 LINE, LIMIT = (functions.test_fit_line_is_least_squares, "Anscombe"), (functions.test_stable_limit,)
 OTHERS = (functions.test_train_step_takes_other_losses_models_and_optimizers,)
 REFUSES = functions.test_fit_line_refuses

@@ -91,20 +91,14 @@ def test_cell_prints_what_the_text_claims(cell_id):
         assert re.search(pattern, text_of(CELLS[cell_id])), pattern
 
 
-def test_prose_does_not_belittle():
+def test_prose_and_its_links_and_headings():
+    """No word that belittles; links lead to headings and say where; one first heading, no level skipped."""
     weak = r"\b(just|simply|simple|obviously|obvious|easily|easy|clearly|of course)\b"
-    for cell_id, text in PROSE.items():
-        assert not re.search(weak, text, re.IGNORECASE), cell_id
-
-
-def test_links_lead_to_headings_and_say_where():
+    assert not [cell_id for cell_id, text in PROSE.items() if re.search(weak, text, re.IGNORECASE)]
     anchors = {title.strip().replace(" ", "-") for title in HEADINGS}
     assert set(re.findall(r"\]\(#([^)]+)\)", TEXT)) <= anchors
     words = {words.lower() for words in re.findall(r"(?<!!)\[([^]]+)\]\(", TEXT)}
     assert not words & {"here", "link", "this", "click here"}
-
-
-def test_one_first_heading_and_no_level_skipped():
     levels = [len(marks) for marks in re.findall(r"^(#+) ", TEXT, re.MULTILINE)]
     assert levels[0] == 1 and levels.count(1) == 1
     assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
@@ -161,13 +155,15 @@ def test_commands_of_the_readme_name_files_that_exist(command):
 
 
 def test_ci_runs_the_test_command():
-    (command,) = [c for c in COMMANDS if "pytest" in c]
-    pattern = re.search(r"grep -m1 -E '(.+)' README.md", (ROOT / ".ci/run").read_text())
-    first = next(line for line in README.splitlines() if re.search(pattern[1], line))
-    assert first == command
+    pattern = re.search(r"grep -m1 -E '(.+)' README.md", (ROOT / ".ci/run").read_text())[1]
+    first = next(line for line in README.splitlines() if re.search(pattern, line))
+    assert [first] == [command for command in COMMANDS if "pytest" in command]
 
 
-def test_links_images_and_sections_of_the_readme_exist():
+def test_links_images_sections_and_licence_of_the_readme_exist():
+    licence = (ROOT / "LICENSE").read_text()
+    assert licence.startswith("MIT License") and "(c) 2026 Mehran Asgari" in licence
+    assert "github.com/imehranasgari" in README
     slugs = re.findall(r"^#+ (.+)$", README, re.MULTILINE)
     slugs = {"#" + re.sub(r"[^\w -]", "", slug).lower().replace(" ", "-") for slug in slugs}
     inner = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
@@ -198,9 +194,3 @@ def test_numbers_of_the_readme_are_the_notebooks(label):
     printed = re.search(pattern, text_of(CELLS[cell_id]))
     assert result == printed[1]
     assert printed[2] in re.findall(r"[\d.,]*\d", comparison) or not printed[2]
-
-
-def test_licence_and_author():
-    licence = (ROOT / "LICENSE").read_text()
-    assert licence.startswith("MIT License") and "(c) 2026 Mehran Asgari" in licence
-    assert "github.com/imehranasgari" in README
