@@ -50,7 +50,7 @@ PRINTED = {
         r"1 trainable.* 23681\.0"],
     "fail-early": [r"loss -0\.5%\nd loss/db -4\.8; W 72\.870, Part 1 74\.120"],
     "bug-figure": [r"13 bugs; missed by: {'loss falls': 11, 'first step': 8, 'answer': 1, 'path': 3, 'shapes': 12}"],
-    "huber-figure": [r"MSE +y = 2\.4. x \+ 2", r"Huber +y = 2\.4. x \+ 10"],
+    "huber-figure": [r"MSE +y = 2\.3. x \+ 28", r"Huber +y = 2\.4. x \+ 11"],
     "noise-repeat": [r"99\.\d+, theory 100\.00", r"98\.\d+, theory 98\.75", "slopes 0.025.*0265", "1.5.*1.6153"],
     "noise-part-1": [r"slope +2\.4890 ± 0\.0265, planted 2\.5\nintercept 9\.5660 ± 1\.6153"],
     "pinball-figure": [r"0\.1: .* 10% of tr", r"0\.5: .* 50%", r"0\.9: .* 90%", r"swapped: below it 90%"],
