@@ -90,7 +90,7 @@ def test_bug_in_the_run_is_noticed(name, tmp_path, monkeypatch, capsys):
 
 TIMED = ("same-answer", "race-tables", "race-figure", "machines-say")
 PLANTED = "N, TRUE_SLOPE, TRUE_INTERCEPT, NOISE_SD = 200, 2.5, 10.0, 10.0"
-MINE = "N, TRUE_SLOPE, TRUE_INTERCEPT, NOISE_SD = 1000, -3.0, 40.0, 5.0"
+MINE = "N, TRUE_SLOPE, TRUE_INTERCEPT, NOISE_SD = 400, -3.0, 40.0, 5.0"
 
 
 @pytest.mark.parametrize("first", ["part2", "part3", "part4"])
