@@ -67,11 +67,11 @@ def join_streams(outputs):
 
 
 def wanted(node):
-    """Is this statement an import, a definition, a CONSTANT, or about the environment?"""
+    """Is this statement an import, a definition, a CONSTANT, or about stderr and the environment?"""
     if isinstance(node, ast.Assign):  # CONSTANTS, but not X, A or X64
         stored = [p for p in ast.walk(node) if isinstance(p, ast.Name) and isinstance(p.ctx, ast.Store)]
         names = {name.id for name in stored}
-        return bool(names) and all(name.isupper() for name in names) and not names & {"X", "A", "X64"}
+        return names == {"stderr"} or "".join(names).isupper() and not names & {"X", "A", "X64"}
     kinds = ast.FunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom
     return isinstance(node, kinds) or re.search(r"os\.environ|^\s+import ", ast.unparse(node), re.MULTILINE)
 
