@@ -13,13 +13,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.pop("MPLBACKEND", None)  # kernels must draw inline, as a reader's does
 os.environ.pop("XLA_FLAGS", None)  # the notebook gives its own
 
-# Run first: when a figure is closed, title and labels (of its last axes), and number and mean height
-# of the points of its lines and dots, are kept.
+# Run first: when a figure is closed, nothing may stick out on its right; title and labels (of its last
+# axes), and number and mean height of the points of its lines and dots, are kept.
 LOOK = """
 import matplotlib.pyplot as plt
 looks, close = {}, plt.close
 def look(figure):
     last, points = figure.axes[-1], []
+    assert figure.get_tightbbox().x1 <= figure.get_figwidth()
     for axes in figure.axes:
         points += [y for line in axes.lines for y in line.get_ydata()]
         points += [y for dots in axes.collections for _, y in dots.get_offsets()]

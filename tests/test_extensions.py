@@ -181,7 +181,6 @@ def test_the_benchmark_prints_every_form(nb, capsys):
     assert "JAX scan" in printed or "JAX is not installed" in printed
 
 
-# What the cells of the workers need, and they themselves.
 NEEDED = "setup data-make data-split normalize variables loss slow-gradient train-step finite"
 NEEDED += " train-loop train-run machines-worker machines-run machines-say"
 KILL, LATER = "import os; os.kill(os.getpid(), 9)", "range(50):\\n            if place: "
