@@ -13,8 +13,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.pop("MPLBACKEND", None)  # kernels must draw inline, as a reader's does
 os.environ.pop("XLA_FLAGS", None)  # the notebook gives its own
 
-# Run first: when a figure is closed, nothing may stick out on its right; title and labels (of its last
-# axes), and number and mean height of the points of its lines and dots, are kept.
+# Run first: a figure that is closed must fit its width, and leaves words of its last axes, and its points.
 LOOK = """
 import matplotlib.pyplot as plt
 looks, close = {}, plt.close
@@ -30,7 +29,6 @@ def look(figure):
     close(figure)
 plt.close = look
 """
-# Run after the last cell: what the names that DESIGN promises hold by then.
 PROBE = """
 import json
 probe, _ = loop_graph(train_step, mse, 1, "float32", None)

@@ -13,11 +13,10 @@ from matplotlib.colors import to_rgb
 from PIL import Image, ImageSequence
 
 from notebook_runner import DRAWN_BY, NOTEBOOK, ROOT, code_cells, pictures_of, pixels, read, text_of
-from test_functions import least_squares
+from test_functions import least_squares, numpy_descent
 
 CELLS = {cell.id: cell for cell in code_cells(read())}
-# What a figure must hold, whichever Matplotlib draws it: the title of its last axes, their
-# labels, and how many points all its lines and dots have, with the mean of their heights.
+# Whichever Matplotlib draws: title and labels of the last axes; number and mean height of all points.
 FIGURES = {
     "data-figure": ("200 points scatter about the planted line", "x", "y", 202, 142.592),
     "loss-figure": ("The loss falls to about the noise floor", "updates", "MSE", 103, 794.853),
@@ -103,6 +102,23 @@ def test_state_of_the_notebook(run):
     slope, intercept = least_squares((x - x.mean()) / x.std(), data["y_train"])
     np.testing.assert_allclose(run.state["W"], [[slope]], rtol=1e-5)
     np.testing.assert_allclose(run.state["b"], [intercept], rtol=1e-5)
+
+
+def test_changes_around_the_step_print_what_numpy_finds(run):
+    """Between gradient and update: printed numbers against formulas, and against a clipped loop."""
+    x, y = (np.array(run.state["data"][name])[:, None] for name in ("X_train", "y_train"))
+    W, b = np.mean((x - x.mean()) / x.std() * y), y.mean()
+    losses, *line = numpy_descent(x, y, 121, 0.1, longest=1)
+    last, intercept = losses[60:-1], b - W * x.mean() / x.std()
+    for cell_id, *expected in [
+        ("accumulate", 0, 0, 0, 0, W / 5, W / 5, W / 5),
+        ("clip", 0.1, min(last), max(last), line[0][-1], line[1][-1], intercept),
+        ("penalize", 140, W, W, 0.5, W / 1.5, b, 1.5, W / 1.5),
+        ("layer-penalty", W, b, W / 1.5, b),
+        ("watched", 2 * np.hypot(W, b), 1.6 * np.hypot(W, b), 0.36 * W, 0.36 * W),
+    ]:
+        printed = re.findall(r"\d+\.?\d+", text_of(run.first[cell_id]))
+        np.testing.assert_allclose(np.array(printed, float), expected, rtol=4e-3, atol=6e-3)
 
 
 def frames(picture):
