@@ -97,7 +97,6 @@ def test_state_of_the_notebook(run):
     noise = np.subtract(data["y"], 2.5 * x + 10)
     assert 0 <= x.min() and x.max() <= 100 and abs(x.mean() - 50) < 8.2
     assert abs(noise.mean()) < 2.9 and abs(noise.std() - 10) < 2
-    # W and b are the least-squares answer for training rows normalized by their own.
     x = np.array(data["X_train"])
     slope, intercept = least_squares((x - x.mean()) / x.std(), data["y_train"])
     np.testing.assert_allclose(run.state["W"], [[slope]], rtol=1e-5)
@@ -118,7 +117,9 @@ def test_changes_around_the_step_print_what_numpy_finds(run):
         ("watched", 2 * np.hypot(W, b), 1.6 * np.hypot(W, b), 0.36 * W, 0.36 * W),
     ]:
         printed = re.findall(r"\d+\.?\d+", text_of(run.first[cell_id]))
-        np.testing.assert_allclose(np.array(printed, float), expected, rtol=4e-3, atol=6e-3)
+        for text, number in zip(printed, expected, strict=True):  # to the last digit that is printed
+            unit = 0.1 ** len(text.partition(".")[2])
+            assert float(text) == pytest.approx(number, rel=5e-6, abs=0.6 * unit)
 
 
 def frames(picture):
