@@ -80,8 +80,8 @@ def functions(notebook):
     """The notebook's functions, classes and constants, without a run of its cells."""
     nodes = [node for cell in code_cells(notebook) for node in ast.parse(cell.source).body]
     source = "\n\n".join(ast.unparse(node) for node in nodes if wanted(node))
-    name, names = f"<functions {hash(source)}>", {"__name__": "notebook"}
-    # TensorFlow reads the source of a tf.function: here it finds it.
+    name, names = f"<functions {hash(source)}>", {"__name__": "notebook", "X64": None, "y64": None}
+    # TensorFlow reads the source of a tf.function: here it finds it. (X64, y64: defaults of one.)
     linecache.cache[name] = len(source), None, source.splitlines(keepends=True), name
     exec(compile(source, name, "exec"), names)  # noqa: S102
     return types.SimpleNamespace(**names)
