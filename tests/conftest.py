@@ -31,7 +31,7 @@ plt.close = look
 """
 PROBE = """
 import json
-probe, _ = loop_graph(train_step, mse, 1, "float32", None)
+probe, _ = loop_graph(train_step, mse, 1, "float32", len(X_train))
 rows = tf.constant(X_train_norm), tf.constant(y_train), tf.zeros((101, 0), "int32")
 program = probe.experimental_get_compiler_ir(*rows)(stage="optimized_hlo")
 both = ["X_train", "y_train", "X_test", "y_test"]

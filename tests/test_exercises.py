@@ -132,4 +132,4 @@ def test_every_exercise_is_tested_and_its_blank_runs():
     assert {number for number, *_ in WRONG} == set(NUMBERS)
     assert sum(cell_id.startswith("exercise-") for cell_id in CELLS) == 8
     for number in NUMBERS:
-        assert text_of(CELLS[f"answer-{number}"]) == "stdout: not attempted yet\n"
+        assert text_of(CELLS[f"answer-{number}"]) == "stdout: not yet: the blank is still None\n"

@@ -108,7 +108,7 @@ def test_a_new_rate_traces_nothing_new_and_changes_no_earlier_result(nb):
     kept = first.numpy().copy()
     nb.train_compiled(X, -y, epochs=11, learning_rate=0.3, loss_fn=nb.huber)
     np.testing.assert_array_equal(first.numpy(), kept)
-    graph, _ = nb.loop_graph(nb.train_step, nb.huber, 1, "float64", None)
+    graph, _ = nb.loop_graph(nb.train_step, nb.huber, 1, "float64", 31)
     assert graph.experimental_get_tracing_count() == 1
 
 
