@@ -1,13 +1,13 @@
-"""Time the forms of the loop on this machine: .venv/bin/python tests/benchmark.py
+"""Time the ways to train a line on this machine: .venv/bin/python tests/benchmark.py
 
-Runs the whole notebook in a fresh kernel and prints its time and peak memory. Then prints the
-race of Part 4 (an update on all rows; an epoch of shuffled batches of 32), and what the notebook's
-options for XLA buy: `train_compiled` with and without them, each in a process of its own, because
-XLA reads them once, beside JAX's `scan`, if JAX is installed. Nothing is asserted of a time.
+Runs the whole notebook in a fresh kernel and prints its time and its peak memory. Then it widens
+the race of Part 4: an epoch of shuffled batches of 32, and updates on all of more and more rows.
+To the notebook's five ways it adds `fit` at its best, from a `Dataset` with many steps a call, and
+JAX's `scan` where JAX is installed. Nobody's compiler options are set, and nothing is asserted of
+a time. To see options at work, set XLA_FLAGS before you start it.
 """
 
 import importlib.util
-import multiprocessing
 import os
 import pathlib
 import platform
@@ -15,99 +15,104 @@ import sys
 import tempfile
 import time
 import timeit
-from unittest import mock
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # as the notebook does
 
 import numpy as np
 
 from notebook_runner import code_cells, execute, functions, read
 
 
-def notebook():
-    """The notebook's functions, after what it asks of the environment."""
-    nb = functions(read())
-    nb.tf.get_logger().setLevel("ERROR")  # it traces anew for every number of rows
-    return nb
+def best_fit_form(tf):
+    """A form of `fit` at its best: rows from a `Dataset`, all updates in one call and one epoch."""
+
+    def form(X, y, size, updates):
+        order = np.random.default_rng(0).permutation(len(X))  # shuffled once
+        parts = X[order].reshape(-1, size, 1), y[order].reshape(-1, size, 1)
+        data = tf.data.Dataset.from_tensor_slices(parts).repeat()
+        line = tf.keras.Sequential([tf.keras.layers.Dense(1, kernel_initializer="zeros")])
+        line.compile(tf.keras.optimizers.SGD(0.1), "mse", steps_per_execution=updates)
+
+        def run():
+            line.fit(data, steps_per_epoch=updates, shuffle=False, verbose=0)
+            return line.get_weights()[0]
+
+        return run
+
+    return form
 
 
-def updates_for(n):
-    """Updates in one call on n rows: enough to time, few enough to wait for."""
-    return max(10, min(10_000, 8_000_000 // n))
-
-
-def time_all(full, batched, sizes, rows, calls):
-    """µs an update of full(X, y, updates) for each size; ms an epoch of batched(X, y)."""
-
-    def best(call, count):  # of the calls after one that compiles
-        return min(timeit.repeat(call, number=1, repeat=calls + 1)[1:]) / count * 1e6
-
-    def data(n):  # the rows of the notebook's race
-        X, noise = np.random.default_rng(0).standard_normal((2, n, 1), dtype="float32")
-        return X, 2 * X + 1 + noise
-
-    inputs = [(*data(n), updates_for(n)) for n in sizes]
-    times = [best(lambda i=i: full(*i), i[2]) for i in inputs]
-    X, y = data(rows)
-    return [*times, best(lambda: batched(X, y), 100) / 1000]
-
-
-def time_compiled(*arguments):
-    """`train_compiled`: an update on all rows, and 100 epochs of batches of 32."""
-    train = notebook().train_compiled
-    return "train_compiled", time_all(train, lambda X, y: train(X, y, 100, batch_size=32), *arguments)
-
-
-def time_jax(*arguments):
-    """The same for JAX's `scan`, on the same data, with the histories of `train`."""
+def jax_form():
+    """A form of JAX's `scan`, which gathers its batches once an epoch and keeps a history."""
     import jax
     import jax.numpy as jnp
 
     def loss(line, X, y):
         return jnp.mean((X @ line[0] + line[1] - y) ** 2)
 
-    def update(line, X, y):
-        value, gradients = jax.value_and_grad(loss)(line, X, y)
-        return [p - 0.1 * g for p, g in zip(line, gradients, strict=True)], value
+    def step(line, batch):
+        value, gradients = jax.value_and_grad(loss)(line, *batch)
+        moved = [
+            variable - 0.1 * gradient for variable, gradient in zip(line, gradients, strict=True)
+        ]
+        return moved, (value, moved)
 
     @jax.jit
-    def graph(X, y, orders):
-        def step(line, rows):
-            return update(line, X[rows], y[rows])[0], None
+    def all_rows(X, y, count):
+        return jax.lax.scan(lambda line, _: step(line, (X, y)), start(), count)[1]
 
+    @jax.jit
+    def batches(X, y, orders):
         def epoch(line, order):
-            if not order.size:  # all rows at once
-                moved, value = update(line, X, y)
-                return moved, (value, moved)
-            moved, _ = jax.lax.scan(step, line, order.reshape(-1, 32))
-            return moved, (loss(line, X, y), line)
+            parts = X[order].reshape(-1, 32, 1), y[order].reshape(-1, 32, 1)
+            moved, _ = jax.lax.scan(lambda line, part: (step(line, part)[0], None), line, parts)
+            return moved, (loss(line, X, y), moved)
 
-        return jax.lax.scan(epoch, [jnp.zeros((1, 1)), jnp.zeros(1)], orders)[1]
+        return jax.lax.scan(epoch, start(), orders)[1]
 
-    def train(X, y, epochs, batched=False):
-        rng, orders = np.random.default_rng(0), np.zeros((epochs, len(X) if batched else 0), "int32")
-        for order in orders if batched else []:
-            order[:] = rng.permutation(len(X))
-        losses, path = graph(X, y, orders)
-        return np.asarray(losses).tolist(), [list(np.asarray(p).squeeze()) for p in path]
+    def start():
+        return [jnp.zeros((1, 1)), jnp.zeros(1)]
 
-    times = time_all(train, lambda X, y: train(X, y, 100, batched=True), *arguments)
-    return f"JAX scan {jax.__version__}", times
+    def form(X, y, size, updates):
+        def run():
+            if size == len(X):
+                losses, path = all_rows(X, y, jnp.arange(updates))
+            else:
+                rng, epochs = np.random.default_rng(0), updates * size // len(X)
+                losses, path = batches(
+                    X, y, np.array([rng.permutation(len(X)) for _ in range(epochs)], "int32")
+                )
+            np.asarray(losses).tolist()
+            return np.asarray(path[0])[-1]
+
+        return run
+
+    return form
 
 
-def compare_compilers(sizes, rows, calls):
-    """Print `train_compiled` and JAX's `scan`, with the notebook's options and without."""
-    print(f"\nµs an update, and ms an epoch of {rows:,} rows; best of {calls} calls:")
-    print(f"  {'':20}{'options':16}", *[f"{f'n = {n:,}':>13}" for n in sizes], f"{'epoch':>13}")
-    forms = [time_compiled, time_jax][: 2 if importlib.util.find_spec("jax") else 1]
-    if len(forms) == 1:
-        print("  JAX is not installed here: pip install jax, to see it beside")
-    fresh = multiprocessing.get_context("spawn")
-    for name, flags in (("the notebook's", notebook().os.environ["XLA_FLAGS"]), ("none", "")):
-        for form in forms:
-            with mock.patch.dict(os.environ, XLA_FLAGS=flags), fresh.Pool(1) as alone:
-                words, times = alone.apply(form, (sizes, rows, calls))
-            print(f"  {words:20}{name:16}", *[f"{number:13,.2f}" for number in times], flush=True)
+def race(nb, name, form, n, size, updates, calls):
+    """Print the time of an epoch and of an update, and what the first call takes on top."""
+    run = form(*nb.race_rows(n), size, updates)
+    milliseconds = 1000 * np.array(timeit.repeat(run, number=1, repeat=calls + 1))
+    later = np.median(milliseconds[1:])
+    an_update = 1000 * later / updates
+    an_epoch = later / updates * (n // size)
+    print(
+        f"  {name:18}{an_epoch:14,.2f}{an_update:18,.2f}{max(0, milliseconds[0] - later):16.0f}",
+        flush=True,
+    )
+
+
+def updates_of(name, n, size):
+    """How many updates one call makes: enough to time, few enough to wait for."""
+    an_epoch = n // size
+    if an_epoch > 1 and name.startswith(("train_compiled", "JAX")):
+        return 20 * an_epoch
+    if an_epoch > 1:
+        return an_epoch
+    most = 20 if name in ("fit", "eager loop", "tf.function") else 10_000
+    return max(4, min(most, 16_000_000 // n))
 
 
 def run_all():
@@ -124,23 +129,26 @@ def run_all():
     print(words)
 
 
-def main(sizes=(100, 1000, 10_000, 100_000, 1_000_000), rows=20_000, calls=10, whole=True):
-    """Print time and memory of Run All if `whole`, then all tables."""
+def main(sizes=(100, 1000, 10_000, 100_000, 1_000_000), batches=625, calls=5, whole=True):
+    """Print time and memory of Run All if `whole`, then a table for batches and for each size."""
     if whole:  # first: the peak is that of the largest child so far
         run_all()
-    nb, steps = notebook(), rows // 32
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors")
-    races = []  # title, unit, and what `race` takes: rows, rows of a batch, updates of each form
-    for n in sizes:
-        counts = [min(u, updates_for(n)) for u in (10, 100, 20, 100, 1000, 10_000)]
-        races.append((f"n = {n:,}: µs an update", 1, n, n, counts))
-    counts = [steps, steps, min(60, steps), min(200, steps), 10 * steps, 100 * steps]
-    races.append((f"{steps} batches of 32: ms an epoch", steps / 1000, steps * 32, 32, counts))
-    for title, unit, *race in races:
-        print(f"\n{title}, first call in ms")
-        for name, (first, micros) in nb.race(*race).items():
-            print(f"  {name:20}{micros * unit:12,.2f}{first:12,.0f}")
-    compare_compilers(sizes, rows, calls)
+    nb = functions(read())
+    nb.tf.get_logger().setLevel("ERROR")  # it traces anew for every number of rows
+    forms = {name: form for name, form, _ in nb.FORMS} | {"fit at its best": best_fit_form(nb.tf)}
+    if importlib.util.find_spec("jax"):
+        import jax
+
+        forms[f"JAX {jax.__version__}"] = jax_form()
+    else:
+        print("JAX is not installed here: pip install jax, to see it beside")
+    machine = platform.processor() or platform.machine()
+    print(f"{machine}, {os.cpu_count()} processors; median of {calls} calls")
+    for n, size in [(32 * batches, 32), *((n, n) for n in sizes)]:
+        print(f"\n{n:,} rows, {size:,} to an update")
+        print(f"  {'':18}{'ms an epoch':>14}{'µs an update':>18}{'first adds, ms':>16}")
+        for name, form in forms.items():
+            race(nb, name, form, n, size, updates_of(name, n, size), calls)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ from notebook_runner import DRAWN_BY, NOTEBOOK, ROOT, code_cells, execute, read
 
 if __name__ == "__main__":
     if matplotlib.__version__ != DRAWN_BY:
-        raise SystemExit(f"draw with Matplotlib {DRAWN_BY}, or change DRAWN_BY in notebook_runner.py")
+        raise SystemExit(
+            f"draw with Matplotlib {DRAWN_BY}, or change DRAWN_BY in notebook_runner.py"
+        )
     notebook, start = read(), time.perf_counter()
     execute(notebook, ROOT)
     nbformat.write(notebook, NOTEBOOK)
