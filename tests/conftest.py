@@ -39,7 +39,7 @@ print(json.dumps({
     "variables": [type(W).__name__, type(b).__name__],
 }, default=list))
 """
-SLOW = ("race", "workers-run")  # not run a third time
+SLOW = ("race-ordinary", "race-full", "machines-run")  # not run a third time
 
 
 @pytest.fixture(scope="session")

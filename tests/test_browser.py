@@ -220,7 +220,7 @@ def test_page_and_explorer_fit_and_stay_white(browser, rendered, width):
     parts = [part.bounding_box() for part in root.locator("input, svg, output").all()]
     for box in figures + parts:
         assert box["x"] >= 0 and box["x"] + box["width"] <= width
-    assert min(box["width"] for box in figures) > min(0.85 * width, 500)
+    assert min(box["width"] for box in figures) > min(0.85 * width, 360)
     for table in tab.locator(".jp-RenderedMarkdown:has(table)").all():
         assert table.evaluate("e => getComputedStyle(e).overflowX") == "auto"
     assert root.evaluate("e => getComputedStyle(e).backgroundColor") == "rgb(255, 255, 255)"

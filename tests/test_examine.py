@@ -460,7 +460,7 @@ def test_its_cells_stand_on_their_own_in_an_empty_script(tmp_path):
 # a mutation of examine: the cell, what is changed, what it becomes
 MUTATIONS = [
     ("examine-numbers", "start += old.size", "start += 0"),
-    ("examine-probe", "write_numbers(variables, numbers)", "pass"),
+    ("examine-try", "write_numbers(variables, numbers)", "pass"),
     ("examine-probe", "if returned is None:", "if returned is not None:"),
     ("ask-first", "!= 0)", "== 0)"),
     ("ask-first", "np.isclose(again, loss, rtol=1e-5)", "True"),

@@ -28,7 +28,47 @@ from test_loop import least_squares
 CELLS = {cell.id: cell for cell in code_cells(read())}
 # Whichever Matplotlib draws: title and labels of the last axes, number and mean height of all points.
 FIGURES = {
-    "loop-figure": ("Twenty updates turn the line onto the best one", "x", "y", 15, 2.1),
+    "loop-figure": ("Twenty updates bring the line close to the best one", "x", "y", 15, 1.0),
+    "data-figure": ("200 points scatter about the planted line", "x", "y", 202, 142.592),
+    "loss-figure": ("The loss falls to that of the true line", "updates", "MSE", 103, 794.853),
+    "variables-figure": (
+        *("W and b climb to their true values together", "updates", "W and b"),
+        *(206, 102.652),
+    ),
+    "fit-figure": ("The loop learned y = 2.49 x + 9.57", "x", "y", 164, 138.189),
+    "predicted-figure": (
+        *("Unseen rows: off by 10.0, and the noise is 10", "actual y", "predicted y"),
+        *(42, 145.622),
+    ),
+    "hubble": (
+        *("Hubble's line is 6.5 times as steep as today's", "distance (Mpc)", "velocity (km/s)"),
+        *(28, 319.893),
+    ),
+    "missing-figure": (
+        "Two gaps written as −200 lie far from all other points",
+        *("CO (mg/m³)", "benzene (µg/m³)", 12, -5.59167),
+    ),
+    "path-figure": (
+        *("The measured losses lie on the predicted lines", "updates", "loss above its minimum"),
+        *(310, 296205.5),
+    ),
+    "normalize-surfaces": ("normalized x, a bowl: b is off by 0%", "W", "b", 206, 66.7825),
+    "noise-figure": (
+        *("95% of the slopes lie within two standard errors", "learned slope", "density"),
+        *(202, 6.17374),
+    ),
+    "bugs-figure": ("A falling loss misses 12 of 17 bugs", "", "", 0, 0),
+    "huber-figure": ("Bad rows drag the MSE's line more than Huber's", "x", "y", 166, 146.169),
+    "pinball-figure": ("Three pinball lines: a band for 80% of the rows", "x", "y", 166, 136.531),
+    "pulls-figure": (
+        *("The spoiled row pulls 3 times as hard on W as any other", "x", "pull on W"),
+        *(163, 0.0106282),
+    ),
+    "batches-run": (
+        "Single rows rattle, and a shrinking rate calms them",
+        *("updates", "excess over the minimum", 600, 6.03138),
+    ),
+    "mlp-figure": ("Where a line fails, train_step fits a curve", "x", "y", 1200, -0.0373805),
 }
 
 

@@ -13,7 +13,7 @@ NUMBERS = range(1, 10)
 # The cells that make what the checkers look at. The three points come first.
 SETS_UP = [
     *("whole-loop", "data-make", "data-split", "normalize", "train-run"),
-    *("gradient-compare", "answer-lstsq", "many-features", "broken-step"),
+    *("gradient-step", "answer-lstsq", "many-features", "broken-step"),
 ]
 
 # Other right answers. A tuple is a list of changes to the worked solution: from, to, from, to ...

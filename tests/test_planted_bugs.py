@@ -49,10 +49,10 @@ IN_FUNCTIONS = {
     "history: squares of W": ("train-loop", "W.numpy().squeeze()", "W.numpy() ** 2", history),
     "stop: divergence not seen": ("train-loop", "loss > 1000 *", "loss > 1e30 *", STOPS),
     "stop: nan not seen": ("train-loop", "not np.isfinite(loss) or", "np.isinf(loss) or", STOPS),
-    "units: mean forgotten": ("recover", "np.sum(slopes * mean)", "np.sum(slopes)", line),
-    "units: slope multiplied": ("recover", "np.ravel(W) / std", "np.ravel(W) * std", line),
-    "limit: the other eigenvalue": ("rate-hessian", "(hessian)[-1]", "(hessian)[0]", LIMIT),
-    "limit: no intercept": ("rate-hessian", "[X, np.ones(len(X))]", "[X]", LIMIT),
+    "units: mean forgotten": ("to-original", "np.sum(slopes * mean)", "np.sum(slopes)", line),
+    "units: slope multiplied": ("to-original", "np.ravel(W) / std", "np.ravel(W) * std", line),
+    "limit: the other eigenvalue": ("stable-limit", "(hessian)[-1]", "(hessian)[0]", LIMIT),
+    "limit: no intercept": ("stable-limit", "[X, np.ones(len(X))]", "[X]", LIMIT),
 }
 
 # what goes wrong: the cell, the right code, the bug, the cell by which it must have been noticed
@@ -100,7 +100,6 @@ def test_bug_in_the_run_is_noticed(name, tmp_path, monkeypatch, capsys):
             assert capsys.readouterr().out == printed(CELLS[cell.id])
 
 
-TIMED = ("race", "workers-run")
 PLANTED = "N, TRUE_SLOPE, TRUE_INTERCEPT, NOISE_SD = 200, 2.5, 10.0, 10.0"
 MINE = "N, TRUE_SLOPE, TRUE_INTERCEPT, NOISE_SD = 400, -3.0, 40.0, 5.0"
 

@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from notebook_runner import ROOT, read, text_of
+from notebook_runner import ROOT, printed, read, text_of
 
 CELLS = {cell.id: cell for cell in read().cells}
 PROSE = {cell.id: cell.source for cell in read().cells if cell.cell_type == "markdown"}
@@ -41,6 +41,7 @@ EXPLAINED = {
     "1.48": "0.0002 times 7,404, rounded",
     "0.13": "0.1 times 4/3, rounded",
     "3.5": "1 / sqrt(800), in per cent",
+    "3.14": "an example in the table of cures",
 }
 
 
@@ -51,8 +52,8 @@ def numbers_in(text):
 
 
 def test_numbers_in_prose_are_printed_or_explained():
-    printed = " ".join(text_of(c) + c.source for c in CELLS.values() if c.cell_type == "code")
-    values = {float(n.replace(",", "")) for n in re.findall(r"\d[\d,]*\.?\d*", printed)}
+    shown = " ".join(text_of(c) + c.source for c in CELLS.values() if c.cell_type == "code")
+    values = {float(n.replace(",", "")) for n in re.findall(r"\d[\d,]*\.?\d*", shown)}
     for cell_id, text in PROSE.items():
         for number in numbers_in(text):
             digits, value = len(number.partition(".")[2]), float(number.replace(",", ""))
@@ -93,10 +94,18 @@ KEY_RESULTS = {
     "intercept": ("noise-part-1", r"intercept: (\S+) ± (\S+), planted 10\.0"),
     "training loss": ("loss-figure", r"end: +(\S+)\n.*loss: (\S+)"),
     "RMSE on 40 unseen rows": ("test-rows", r"RMSE (\S+), and the noise is (10)"),
-    "R² on 40 unseen rows": ("test-rows", r"R² (\S+)()"),
+    "R² on 40 unseen rows": ("r-squared", r"R² (\S+)()"),
     "Hubble's line, km/s per Mpc": ("hubble-data", r"loop: v = (\S+) .*\n.* v = (\S+)"),
     "condition number, raw x": ("normalize-raw", r"condition number: (\S+)()"),
+    "bugs that a falling loss misses": ("bugs-examined", r"loss falls: +(\d+) of (17)"),
 }
+
+
+def test_the_readme_shows_what_examine_prints():
+    (cell,) = [cell for cell_id, cell in CELLS.items() if cell_id == "examine-broken"]
+    assert printed(cell).strip() in README
+    caught = re.search(r"catches: (\d+) of (\d+)", text_of(CELLS["bugs-examined"]))
+    assert f"of {caught[2]}, and `examine` catches {caught[1]}" in README
 
 
 @pytest.mark.parametrize("label", KEY_RESULTS)
@@ -104,6 +113,6 @@ def test_numbers_of_the_readme_are_the_notebooks(label):
     (row,) = re.findall(rf"^\| {re.escape(label)} \|(.+)\|$", README, re.MULTILINE)
     result, comparison = (text.strip() for text in row.split("|"))
     cell_id, pattern = KEY_RESULTS[label]
-    printed = re.search(pattern, text_of(CELLS[cell_id]))
-    assert result == printed[1]
-    assert printed[2] in re.findall(r"[\d.,]*\d", comparison) or not printed[2]
+    found = re.search(pattern, text_of(CELLS[cell_id]))
+    assert result == found[1]
+    assert found[2] in re.findall(r"[\d.,]*\d", comparison) or not found[2]
