@@ -30,9 +30,15 @@ CELLS = {cell.id: cell for cell in code_cells(read())}
 FIGURES = {
     "loop-figure": ("Twenty updates bring the line close to the best one", "x", "y", 15, 1.0),
     "data-figure": ("200 points scatter about the planted line", "x", "y", 202, 142.592),
-    "loss-figure": ("The loss falls to that of the true line", "updates", "MSE", 103, 794.853),
+    "loss-figure": (
+        "The loss falls to about that of the true line",
+        "updates",
+        "MSE",
+        103,
+        794.853,
+    ),
     "variables-figure": (
-        *("W and b climb to their true values together", "updates", "W and b"),
+        *("W and b come near their true values together", "updates", "W and b"),
         *(206, 102.652),
     ),
     "fit-figure": ("The loop learned y = 2.49 x + 9.57", "x", "y", 164, 138.189),
@@ -41,7 +47,7 @@ FIGURES = {
         *(42, 145.622),
     ),
     "hubble": (
-        *("Hubble's line is 6.5 times as steep as today's", "distance (Mpc)", "velocity (km/s)"),
+        *("A line 6.5 times as steep as today's", "distance (Mpc)", "velocity (km/s)"),
         *(28, 319.893),
     ),
     "missing-figure": (
@@ -57,7 +63,10 @@ FIGURES = {
         *("95% of the slopes lie within two standard errors", "learned slope", "density"),
         *(202, 6.17374),
     ),
-    "bugs-figure": ("A falling loss misses 12 of 17 bugs", "", "", 0, 0),
+    "bugs-figure": (
+        *("A falling loss misses 16 of 21 bugs, the questions miss 0", "question", "bug"),
+        *(2, 0.5),
+    ),
     "huber-figure": ("Bad rows drag the MSE's line more than Huber's", "x", "y", 166, 146.169),
     "pinball-figure": ("Three pinball lines: a band for 80% of the rows", "x", "y", 166, 136.531),
     "pulls-figure": (
