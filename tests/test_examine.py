@@ -3,7 +3,6 @@
 import contextlib
 import io
 import os
-import pathlib
 import re
 import subprocess
 import sys
@@ -15,8 +14,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from notebook_runner import python_of, read
-from test_loop import W_BEST, B_BEST, X_NORM, X_RAW, Y_TRAIN
+from notebook_runner import read
+from test_loop import B_BEST, W_BEST, X_NORM, X_RAW, Y_TRAIN
 
 NOTEBOOK_CELLS = read().cells
 IDS = [cell.id for cell in NOTEBOOK_CELLS]
@@ -837,23 +836,23 @@ def test_hidden_layers_that_start_at_zero_get_their_line(nb):
 
 
 SPOILED = {  # the update or the report: the NOs, of those that are asked, for the rate 0.1
-    "half the rate": (dict(change=lambda gW, gb: (0.05 * gW, 0.05 * gb)), [SLOPE]),
-    "b three per cent too far": (dict(change=lambda gW, gb: (0.1 * gW, 0.103 * gb)), [SLOPE]),
-    "momentum, and a rate told": (dict(change=lambda gW, gb: (0.3 * gW, 0.3 * gb)), [SLOPE]),
-    "a constant step": (dict(change=lambda gW, gb: (-0.1, -0.1)), [SLOPE, FALLS]),
+    "half the rate": ({"change": lambda gW, gb: (0.05 * gW, 0.05 * gb)}, [SLOPE]),
+    "b three per cent too far": ({"change": lambda gW, gb: (0.1 * gW, 0.103 * gb)}, [SLOPE]),
+    "momentum, and a rate told": ({"change": lambda gW, gb: (0.3 * gW, 0.3 * gb)}, [SLOPE]),
+    "a constant step": ({"change": lambda gW, gb: (-0.1, -0.1)}, [SLOPE, FALLS]),
     "sign of b": (
-        dict(change=lambda gW, gb: (0.1 * gW, -0.1 * gb)),
+        {"change": lambda gW, gb: (0.1 * gW, -0.1 * gb)},
         [DOWNHILL, SLOPE, LENGTH, FALLS],
     ),
-    "half reported": (dict(report=lambda loss: loss / 2), [SLOPE]),
-    "the root reported": (dict(report=np.sqrt), [SLOPE]),
+    "half reported": ({"report": lambda loss: loss / 2}, [SLOPE]),
+    "the root reported": ({"report": np.sqrt}, [SLOPE]),
     "a constant loss": (
-        dict(report=lambda loss: 1.0),
+        {"report": lambda loss: 1.0},
         [DOWNHILL, SLOPE, LENGTH, FALLS],
     ),
-    "y that is all its mean": (dict(y_of=lambda y: np.full_like(y, y.mean())), [PAIRS]),
+    "y that is all its mean": ({"y_of": lambda y: np.full_like(y, y.mean())}, [PAIRS]),
     "y from elsewhere, the right size": (
-        dict(y_of=lambda y: np.resize(Y_SMALL, y.shape)),
+        {"y_of": lambda y: np.resize(Y_SMALL, y.shape)},
         [ORDER, PAIRS],
     ),
 }
@@ -1298,7 +1297,8 @@ def test_a_mutation_in_examine_is_noticed(cell_id, right, mutation):
 @pytest.fixture(scope="module")
 def shown(nb):
     """What each cell of the section prints, in order, in one namespace."""
-    names, said = dict(vars(nb)), {}
+    rows = {"X_train_norm": X_NORM.astype("float32"), "y_train": Y_TRAIN.astype("float32")}
+    names, said = dict(vars(nb), W_best=W_BEST, b_best=B_BEST, **rows), {}
     for cell_id, source in CELLS.items():
         if cell_id.startswith(("examine", "try-")) and cell_id != "examined-wraps":
             out = io.StringIO()

@@ -43,6 +43,7 @@ EXPLAINED = {
     "3.5": "1 / sqrt(800), in per cent",
     "3.14": "an example in the table of cures",
     "1020": "another",
+    "9999": "another, for a gap",
 }
 
 
