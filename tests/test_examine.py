@@ -1227,7 +1227,7 @@ def test_the_cases_are_judged_rightly():
 
 MUTATIONS = [
     ("examine-place", "ravel()", "ravel()[::-1]"),
-    ("examine-place", "[old.size]", "[1]"),
+    ("examine-go-to", "[old.size]", "[1]"),
     ("examine-watched", "place_of(variables) - before", "before - place_of(variables)"),
     ("examine-watched", "        go_to(place, variables)\n", ""),
     ("examine-runs", "    run(place, X, y)\n", ""),

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 import types
 import warnings
 
@@ -81,7 +82,7 @@ def rmse(d, line):
 
 
 def huber_fit(d):
-    W, b = descend(d.x, d.spoiled, d.all[:10], 0.2, lambda error: 2 * np.clip(error, -15, 15))[10]
+    W, b = descend(d.x, d.spoiled, d.all[:5], 0.2, lambda error: 2 * np.clip(error, -15, 15))[5]
     return W, b, W, b
 
 
@@ -459,6 +460,15 @@ def test_an_edited_mse_or_model_is_used_at_once(nb, monkeypatch):
     X, y = normalized()
     names, whole = nb.train.__globals__, nb.train(X, y, 3)[2]["W"]
     mse, predict = nb.mse, nb.predict
+    pair = [tf.Variable([[0.0]], dtype="float64"), tf.Variable([0.0], dtype="float64")]
+    loss = nb.train_step(X, y, pair, SGD(0.0))
+    monkeypatch.setitem(names, "mse", lambda y_true, y_pred: 2 * mse(y_true, y_pred))
+    np.testing.assert_allclose(nb.train_step(X, y, pair, SGD(0.0)), 2 * loss)
+    monkeypatch.setitem(names, "mse", mse)
+    monkeypatch.setitem(names, "predict", lambda X, W, b: y + 1)
+    with pytest.raises(ValueError, match="No gradients"):
+        nb.train_step(X, y, pair, SGD(0.0))
+    monkeypatch.setitem(names, "predict", predict)
     for run in (nb.train, nb.train_compiled):
         run(X, y, 3)
         monkeypatch.setitem(names, "mse", lambda y_true, y_pred: 2 * mse(y_true, y_pred))
@@ -528,18 +538,6 @@ def test_newton_lands_on_least_squares_from_anywhere(nb, k):
     np.testing.assert_allclose(loss, np.mean((A @ before - y) ** 2))
     np.testing.assert_allclose(hessian, 2 / 40 * A.T @ A)
     np.testing.assert_allclose(theta, np.linalg.lstsq(A, y, rcond=None)[0], rtol=1e-6, atol=1e-9)
-
-
-def test_neither_jacobian_warns_when_its_cell_is_run_many_times(nb, caplog, monkeypatch):
-    monkeypatch.setattr(tf.get_logger(), "level", 30)
-    monkeypatch.setattr(tf.get_logger(), "handlers", [caplog.handler])
-    X, y = normalized(n=9)
-    for _ in range(9):
-        nb.row_pulls(
-            X, y, tf.Variable([[0.0]], dtype="float64"), tf.Variable([0.0], dtype="float64")
-        )
-        nb.newton_step(X, y, tf.Variable([[0.0]], dtype="float64"))
-    assert not caplog.messages
 
 
 # Batches, stopping, saving.
@@ -720,12 +718,18 @@ def test_a_divergence_has_the_rule_and_the_words_of_train(compiler, dtype, rate,
     )
 
 
-def test_the_train_of_part_1_has_the_same_words():
-    part_1, again = (
-        re.search(r" +where = .+?\n +raise .+?\n", CELLS[i].source, re.DOTALL)[0]
-        for i in ("train-loop", "train-again")
-    )
-    assert part_1 == again
+def test_the_train_of_part_1_has_the_same_rule_and_words():
+    rules = []
+    for cell_id in ("train-loop", "train-again"):
+        nodes = ast.walk(ast.parse(CELLS[cell_id].source))
+        rules += [
+            ast.unparse(node)
+            for node in nodes
+            if isinstance(node, ast.If) and "raise" in ast.unparse(node)
+        ]
+    # Part 4 takes the size of the first loss, since other losses may be negative.
+    again = rules[1].replace("abs(history['loss'][0])", "history['loss'][0]")
+    assert len(rules) == 2 and rules[0] == again
 
 
 def test_a_divergence_in_batches_names_the_update(compiler):
@@ -744,10 +748,11 @@ def test_a_divergence_in_batches_names_the_update(compiler):
 def test_a_new_rate_traces_nothing_new_and_changes_no_earlier_result(nb):
     X, y = normalized(n=31)
     nb.compiled_loop.cache_clear()
-    first = nb.train_compiled(X, y, epochs=11, loss_fn=nb.huber)[0]
+    first, _, history = nb.train_compiled(X, y, epochs=11, loss_fn=nb.huber)
     kept = first.numpy().copy()
     nb.train_compiled(X, -y, epochs=11, learning_rate=0.3, loss_fn=nb.huber)
     np.testing.assert_array_equal(first.numpy(), kept)
+    assert nb.train_compiled(X, y, epochs=11, loss_fn=nb.huber)[2] == history
     graph, _ = nb.compiled_loop(nb.train_step, nb.huber, nb.predict, 1, "float64")
     assert graph.experimental_get_tracing_count() == 1
     assert nb.compiled_loop.cache_info().misses == 1
@@ -791,9 +796,9 @@ def test_batch_rows_visits_every_row_once_an_epoch(nb):
     batches = list(nb.batch_rows(12, 4, 6))
     for epoch in (batches[:3], batches[3:]):
         assert sorted(np.concatenate(epoch)) == list(range(12))
-    assert not np.array_equal(batches[0], batches[3]) and not np.array_equal(
-        batches[0], np.arange(4)
-    )
+    assert not np.array_equal(batches[0], batches[3])
+    assert not np.array_equal(batches[0], np.arange(4))
+    assert list(nb.batch_rows(12, 12, 2)) == [slice(None), slice(None)]
 
 
 @pytest.mark.parametrize("form", range(5))
@@ -882,9 +887,12 @@ def test_machines_that_fail_get_a_line_and_no_process_is_left(machines, name):
         source = script.read_text().replace("    for t in range(50):\n", half)
         assert KILL in source
     script.write_text(source)
+    begin = time.monotonic()
     with pytest.raises(RuntimeError, match=words):
         nb.run_machines(command, seconds)
     assert not left_running(folder)
+    if FAILING[name][0] != "worker":  # nothing imports TensorFlow
+        assert time.monotonic() - begin < 20
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="ps")

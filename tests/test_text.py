@@ -44,6 +44,7 @@ EXPLAINED = {
     "3.14": "an example in the table of cures",
     "1020": "another",
     "9999": "another, for a gap",
+    "20,000": "written 20_000 in the race",
 }
 
 
