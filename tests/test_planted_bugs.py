@@ -39,7 +39,7 @@ IN_FUNCTIONS = {
     "loss: comma for minus": ("loss", "(y_pred - y_true)", "(y_pred, y_true)", mse),
     "loss: sum for mean": ("loss", "tf.reduce_mean(", "tf.reduce_sum(", mse),
     "loss: shapes not compared": ("loss", "if y_true.shape != y_pred.shape:", "if False:", shapes),
-    "predict: no intercept": ("predict", "X @ W + b", "X @ W + 0 * b", STEP),
+    "predict: no intercept": ("predict", "return X @ W + b", "return X @ W", STEP),
     "step: uphill": ("train-step", "apply(gradients,", "apply([-g for g in gradients],", STEP),
     "step: loss of other rows": ("train-step", "mse(y, predict", "mse(y[::-1], predict", STEP),
     "loop: momentum": ("train-loop", "(learning_rate))", "(learning_rate), 0.9)", history),
