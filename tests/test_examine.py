@@ -161,9 +161,9 @@ DATA = {
     "two rows": lambda X, y: (X[:2], y[:2]),
     "y in millions": lambda X, y: (X, 1e6 * y),
     "y in millionths": lambda X, y: (X, 1e-6 * y),
-    "y that X explains to a tenth": lambda X, y: (
+    "y that X explains to a fifth": lambda X, y: (
         X,
-        (X / 3 + np.random.default_rng(0).normal(size=X.shape)).astype("float32"),
+        (X / 2 + np.random.default_rng(0).normal(size=X.shape)).astype("float32"),
     ),
     "b at its best for every W": lambda X, y: (THREE[0], 2 * THREE[0]),
     "sorted rows": lambda X, y: (X[np.argsort(X[:, 0])], y[np.argsort(X[:, 0])]),
@@ -305,7 +305,7 @@ CAUGHT = {  # the questions that must be answered NO, of those that are asked
     "averaged": [REPEATS],
     "shuffled_once": [ORDER, ALIKE, PAIRS],
     "ten_rows": [ORDER, PAIRS],
-    "own_y": [ORDER, ALIKE, PAIRS],
+    "own_y": [ORDER, ALIKE, FALLS],
     "shuffled_anew": [REPEATS],
     "dropped": [REPEATS],
     "uphill": [DOWNHILL, SLOPE, LENGTH, FALLS],
@@ -738,7 +738,11 @@ UNUSABLE = {  # what is handed over: the words, the advice
         "y holds nan",
         "15 a missing",
     ),
-    "a row too few": (lambda v: (v, X_SMALL, Y_SMALL[:-1]), "60 rows of X, 59 of y", ""),
+    "a row too few": (
+        lambda v: (v, X_SMALL, Y_SMALL[:-1]),
+        "60 rows of X, but 59 of y",
+        "a slice, a filter",
+    ),
     "no rows": (lambda v: (v, X_SMALL[:0], Y_SMALL[:0]), "0 rows of X, 0 of y", ""),
 }
 
@@ -773,7 +777,9 @@ def test_an_error_in_the_second_update_is_caught(nb):
 def test_an_error_in_a_later_question_does_not_end_the_others(nb):
     step, variables = plain_step(y_of=lambda y: y + np.zeros((60, 1)))
     found = noes(nb, step, variables, X_SMALL, Y_SMALL, 0.1)
-    assert list(found) == [ALIKE] and found[ALIKE].startswith("ValueError: operands could not")
+    assert list(found) == [ALIKE, FALLS] and found[ALIKE].startswith(
+        "ValueError: operands could not"
+    )
 
 
 @pytest.mark.parametrize("call", [1, 3, 40, 120])
@@ -847,7 +853,7 @@ def test_hidden_layers_that_start_at_zero_get_their_line(nb):
 
 SPOILED = {  # the update or the report: the NOs, of those that are asked, for the rate 0.1
     "half the rate": ({"change": lambda gW, gb: (0.05 * gW, 0.05 * gb)}, [SLOPE]),
-    "b three per cent too far": ({"change": lambda gW, gb: (0.1 * gW, 0.103 * gb)}, [SLOPE]),
+    "b eight per cent too far": ({"change": lambda gW, gb: (0.1 * gW, 0.108 * gb)}, [SLOPE]),
     "momentum, and a rate told": ({"change": lambda gW, gb: (0.3 * gW, 0.3 * gb)}, [SLOPE]),
     "a constant step": ({"change": lambda gW, gb: (-0.1, -0.1)}, [SLOPE, FALLS]),
     "sign of b": (
@@ -926,7 +932,7 @@ def test_rows_come_as_the_kind_of_thing_that_was_handed_over(nb, kind):
     paired = [np.allclose(np.asarray(y), 5 * np.asarray(X)) for X, y in seen]
     assert 10 <= paired.count(False) <= 20
     for X, y in seen:
-        assert type(X) is type(y) is type(kind(X_SMALL)) and len(X) == len(y) in (60, 120)
+        assert type(X) is type(y) is type(kind(X_SMALL)) and len(X) == len(y) in (30, 60, 120)
         assert np.asarray(X).dtype == np.asarray(y).dtype == "float32"
 
 
@@ -938,8 +944,8 @@ def test_what_is_printed(nb, rows, capsys):
     assert found == [SLOPE]
     assert [text for text in ALL if any(text in line for line in lines)] == ALL
     assert all(line.startswith("yes ") for line in lines[:7]) and lines[7].startswith("NO ")
-    assert "moves by 7.411, not 14.82" in lines[7]
-    assert lines[8].startswith("      look for 26 ")
+    assert "moves by 7.411, not 14.81" in lines[7]
+    assert lines[8].startswith("      look for 27 ")
     assert "cannot see a lopsided loss" in printed and "test rows" in printed
     assert max(map(len, lines)) <= 96
 
@@ -958,8 +964,7 @@ def test_failures_in_the_tables_bear_the_numbers_and_names_of_the_gallery(nb):
     numbered = [match.groups() for match in numbered if match]
     assert len(numbered) > 25
     for number, words in numbered:
-        assert titles[number][1:] == words[1:], (number, words)
-        assert titles[number][0].lower() == words[0].lower()
+        assert words.lower().startswith(titles[number].lower()), (number, words)
 
 
 def test_every_question_has_its_causes(nb):
@@ -1179,7 +1184,7 @@ CASES = {  # step, rows, rate: the NOs. Together they notice every mutation belo
     "rate 0.7, untold": (moved_by(0.7), SMALL_ROWS, None, []),
     "rate 0.001": (moved_by(0.001), SMALL_ROWS, 0.001, []),
     "rate 0.0001": (moved_by(0.0001), SMALL_ROWS, 0.0001, [LENGTH]),
-    "rate told wrongly": (moved_by(0.1), SMALL_ROWS, 0.104, [SLOPE]),
+    "rate told wrongly": (moved_by(0.1), SMALL_ROWS, 0.108, [SLOPE]),
     "a sum": (summing, SMALL_ROWS, 0.001, []),
     "random": (random_step, SMALL_ROWS, 0.1, [REPEATS]),
     "halves": (unequal_halves, THREE64, 0.1, [ORDER, ALIKE]),
@@ -1242,7 +1247,7 @@ MUTATIONS = [
     ("examine-watched", "        go_to(place, variables)\n", ""),
     ("examine-runs", "    run(place, X, y)\n", ""),
     ("examine-moves", "not np.all(np.isfinite(move[mine]))", "False"),
-    ("examine-moves", "not np.any(move[mine]) and", "np.any(move[mine]) and"),
+    ("examine-moves", "if not moves and", "if moves and"),
     ("examine-moves", "not stands_at_its_best(run, place, X, y, mine)", "True"),
     ("examine-moves", "not stands_at_its_best(run, place, X, y, mine)", "False"),
     ("examine-moves", "range(owner[-1] + 1)", "range(owner[-1])"),
@@ -1267,7 +1272,7 @@ MUTATIONS = [
     ("examine-follows", "range(2)", "range(1)"),
     ("examine-follows", "place = place + move", "pass"),
     ("examine-follows", "-learning_rate * np.mean", "learning_rate * np.mean"),
-    ("examine-follows", "0.02 *", "0.05 *"),
+    ("examine-follows", "0.05 *", "0.2 *"),
     ("examine-follows", "not abs(went", "abs(went"),
     ("examine-follows", "learning_rate * np.ptp(slopes) / 2", "10 * abs(should)"),
     ("examine-lowest", "far > 1.01 * near", "far < 1.01 * near"),
@@ -1283,7 +1288,7 @@ MUTATIONS = [
     ("examine-falls", "range(1, 101)", "range(1, 1)"),
     ("examine-pairs", "mean - loss > enough", "mean - loss < enough"),
     ("examine-pairs", "mean - loss > enough", "True"),
-    ("examine-pairs", "rng.permutation(len(y))", "np.arange(len(y))"),
+    ("examine-pairs", "rng.permutation(n)", "np.arange(n)"),
     ("examine-questions", "if learning_rate is not None:", "if learning_rate is None:"),
     ("examine-questions", "float(learning_rate), owner)", "2 * float(learning_rate), owner)"),
     ("examine-questions", "aside = start + signs *", "aside = start + 0 * signs *"),
@@ -1328,7 +1333,7 @@ def test_the_reading_of_the_broken_step_is_what_it_prints(shown):
     assert re.findall(r"^NO  (.+\?)", said, flags=re.MULTILINE) == [SLOPE]
     moves, should = re.search(r"variables\[0\] moves by (\S+), not (\S+)", said).groups()
     assert f"moved by −{abs(float(moves)):.2f}" in text and f"moved by {should}" in text
-    assert "look for 26 set to the step instead of moved by it" in said
+    assert "26 set to the step instead of moved by it" in " ".join(said.split())
 
 
 def test_the_steps_of_the_demonstrations(shown):

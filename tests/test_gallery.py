@@ -511,7 +511,7 @@ def test_table_leads_to_sections_with_a_run_cell_and_to_every_failure():
 
 # A question of readers: words that must stand in one row of the table.
 QUESTIONS = {
-    1: ["`inf` after a few updates", "Raw features"],
+    1: ["`inf` after a few updates", "raw features"],
     2: ["line is flat", "flat y"],
     3: ["in the second update", "no longer a variable"],
     4: ["`fit` prints another loss", "before the update"],
@@ -535,7 +535,7 @@ QUESTIONS = {
     22: ["`keras.Model`", "does not track"],
     23: ["stops above 0", "noise"],
     24: ["resumed run", "optimizer's memory"],
-    25: ["`nan` from the first update", "constant feature"],
+    25: ["first loss, before any update, is `nan`", "constant feature"],
     26: ["outliers", "range"],
     27: ["notices at the import", "harmless"],
     28: ["Invalid Notebook", IN_THE_ROW],

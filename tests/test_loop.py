@@ -132,11 +132,10 @@ NUMBERS = {
     "update": [*few(1)[:2], few(0)[2], few(1)[2]],
     "loop": loop_rows(),
     "train-step-run": [v for t in range(5) for v in (t + 1, few(t)[2])] + [*few(20)[:2]] * 2,
-    "older-spelling-run": few(1)[:2],
     "large-rate-run": [
         v for rate in (0.1, 0.6, 1.0, 1.1) for v in (rate, *(few(t, rate)[1] for t in range(1, 6)))
     ],
-    "raw-creeps": raw_rows(0.0002, (1, 10, 100, 1000, 2000), 1, 2),
+    "raw-creeps": raw_rows(0.0002, (1, 10, 100, 1000, 10_000), 1, 2),
     "normalize": [MEAN, STD, 0, 1, abs((X_TEST.mean() - MEAN) / STD), X_TEST.std() / STD],
     "train-run": train_rows(),
     "loss-figure": [LOSS_BEST, TRUE_LOSS],

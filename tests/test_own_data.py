@@ -19,6 +19,7 @@ DATA = HERE / "data"
 NOTEBOOK_CELLS = read().cells
 IDS = [cell.id for cell in NOTEBOOK_CELLS]
 SECTION = NOTEBOOK_CELLS[IDS.index("own-data") : IDS.index("part2")]
+SECTION += NOTEBOOK_CELLS[IDS.index("part5") : IDS.index("exercises")]
 SOURCE = {cell.id: cell.source for cell in SECTION}
 
 SECTION_TEXT = "\n".join(SOURCE.values())
@@ -203,9 +204,9 @@ def test_fit_line_refuses(nb, name):
 
 
 def test_who_is_refused_for_a_cell_is_sent_to_the_table_of_cures(nb):
-    with pytest.raises(ValueError, match="See the table of cures in 'Your own data'"):
+    with pytest.raises(ValueError, match="See the table of cures in 'A file of your own'"):
         nb.fit_line([1, None], [1, 2])
-    assert "### Your own data\n" in SECTION_TEXT
+    assert "### A file of your own\n" in SECTION_TEXT
     assert "#### The table of cures\n" in SECTION_TEXT
 
 
