@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import os
 import re
 import subprocess
@@ -1341,3 +1342,28 @@ def test_the_steps_of_the_demonstrations(shown):
     assert re.search(r"rate 0.1: True.*\nrate 0.2: False", shown["try-slope"])
     assert shown["try-rows"].count("True") == 3
     assert "does every variable move? True" in shown["try-moves"]
+
+
+# What random mutations (mutate.py) could change unnoticed.
+
+
+def test_the_absolute_error_of_the_controls(nb):
+    y_true, y_pred = tf.constant([[1.0], [5.0]]), tf.constant([[2.0], [1.0]])
+    assert float(nb.absolute(y_true, y_pred)) == 2.5
+
+
+def test_the_eye_looks_at_the_loss_after_forty_updates(bugs):
+    calls = itertools.count()
+    given = bugs.train_and_ask(lambda X, y: float(next(calls) != 40), rate=0.1)
+    assert given[bugs.BY_EYE]
+
+
+@pytest.mark.parametrize("name", ["uphill", "comma"])
+def test_these_bugs_are_wrong_in_one_thing_only(bugs, name):
+    X, y = X_SMALL.astype("float32") + 1, Y_SMALL.astype("float32")
+    bugs.go_to(np.ones(2), [bugs.W_bug, bugs.b_bug])
+    loss = float(getattr(bugs, name)(X, y))
+    error = X + 1 if name == "comma" else X + 1 - y
+    step = (0.1 if name == "uphill" else -0.1) * 2 * np.array([np.mean(error * X), np.mean(error)])
+    np.testing.assert_allclose(loss, np.mean(error**2), rtol=1e-5)
+    np.testing.assert_allclose(bugs.place_of([bugs.W_bug, bugs.b_bug]), 1 + step, rtol=1e-4)

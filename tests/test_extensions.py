@@ -602,7 +602,7 @@ def test_unrolled_graphs_grow_by_the_same_for_every_pass_and_rolled_ones_do_not_
 
 def test_tensorflow_warns_of_retracing_in_the_words_quoted(caplog, monkeypatch):
     double, logger = tf.function(lambda x: 2 * x, autograph=False), tf.get_logger()
-    monkeypatch.setattr(logger, "level", 30)
+    caplog.set_level(30, logger.name)  # as setattr would not: it forgets what was asked before
     monkeypatch.setattr(logger, "handlers", [caplog.handler])
     for number in range(9):
         double(number)
@@ -967,3 +967,25 @@ def test_functions_of_part_4_say_what_they_do():
             for node in ast.parse(cell.source).body:
                 if isinstance(node, ast.FunctionDef | ast.ClassDef):
                     assert ast.get_docstring(node), node.name
+
+
+# What random mutations (mutate.py) could change unnoticed.
+
+
+def test_a_row_on_the_line_is_not_below_it(nb):
+    y = np.array([[0.0], [1.0], [2.0]])
+    assert nb.share_below(y, 0 * y, [[1.0]], 1.0) == pytest.approx(1 / 3)
+
+
+def test_exactly_a_thousandfold_loss_is_no_divergence_yet(nb):
+    path = np.array([[0.0, 0.0, 1.0], [1.0, 1.0, 1000.0]])
+    assert nb.unpack(path, 1, 0.1)[2]["loss"] == [1.0, 1000.0]
+    losses, y = iter([1.0, 1000.0]), np.zeros((3, 1))
+    _, _, history = nb.train(y, y, 1, loss_fn=lambda _, y_pred: 0 * y_pred[0, 0] + next(losses))
+    assert history["loss"] == [1.0, 1000.0]
+
+
+def test_the_race_takes_the_median_of_three_later_calls(nb):
+    calls = []
+    nb.time_form(lambda *_: lambda: calls.append(0), 4, 4, 1)
+    assert len(calls) == 4
