@@ -1367,3 +1367,38 @@ def test_these_bugs_are_wrong_in_one_thing_only(bugs, name):
     step = (0.1 if name == "uphill" else -0.1) * 2 * np.array([np.mean(error * X), np.mean(error)])
     np.testing.assert_allclose(loss, np.mean(error**2), rtol=1e-5)
     np.testing.assert_allclose(bugs.place_of([bugs.W_bug, bugs.b_bug]), 1 + step, rtol=1e-4)
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+@pytest.mark.parametrize("features", [1, 5, 10, 20])
+def test_many_features_do_not_pass_for_pairs(nb, features, shuffled):
+    """A model of twenty features fits 160 shuffled y by heart, and is asked on other rows."""
+    rng = np.random.default_rng(features)
+    X = rng.normal(size=(160, features)).astype("float32")
+    y = X @ rng.normal(size=(features, 1)) + 0.1 * rng.normal(size=(160, 1))
+    y = (rng.permutation(y) if shuffled else y).astype("float32")
+    W, b = tf.Variable(tf.zeros((features, 1))), tf.Variable(tf.zeros(1))
+    step = adam_or_sgd(
+        lambda X, y: tf.reduce_mean(tf.square(X @ W + b - y)), [W, b], OPTIMIZERS.SGD(0.05)
+    )
+    assert list(noes(nb, step, [W, b], X, y, 0.05)) == ([PAIRS] if shuffled else [])
+
+
+@pytest.mark.parametrize(
+    ("error", "number"),
+    [
+        ("AttributeError: 'EagerTensor' object has no attribute '_unique_id'", "20 "),
+        ("TypeError: BaseOptimizer.apply_gradients() takes 2 positional arguments", "20 "),
+        ("AttributeError: 'EagerTensor' object has no attribute 'assign_sub'", "6 "),
+        ("AttributeError: module 'tensorflow' has no attribute 'placeholder'", "21 "),
+        ("TypeError: step() missing 1 required positional argument: 'optimizer'", "write"),
+    ],
+)
+def test_the_words_of_an_error_lead_to_its_failure(nb, error, number):
+    assert nb.look_up(nb.runs, error).startswith(number)
+
+
+def test_the_kind_of_y_is_kept_or_is_an_array(nb):
+    """A tensor of yes and no cannot be multiplied, so its rows come as an array."""
+    answers = tf.constant([[True], [False], [True]])
+    assert nb.rows_of(answers, [2, 1]).tolist() == [[True], [False]]

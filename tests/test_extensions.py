@@ -3,6 +3,7 @@
 import ast
 import inspect
 import os
+import pathlib
 import re
 import subprocess
 import sys
@@ -989,3 +990,134 @@ def test_the_race_takes_the_median_of_three_later_calls(nb):
     calls = []
     nb.time_form(lambda *_: lambda: calls.append(0), 4, 4, 1)
     assert len(calls) == 4
+
+
+# What the prose says beside the cells.
+
+
+def test_two_rates_in_a_step_under_fit(nb):
+    """The same lines in OwnStep: W arrives in one update, and b comes a fifth of the way."""
+
+    class TwoRates(nb.OwnStep):
+        def train_step(self, data):
+            X, y = data
+            with tf.GradientTape() as tape:
+                loss = self.compute_loss(X, y, self(X, training=True))
+            dW, db = tape.gradient(loss, self.trainable_variables)
+            kernel, bias = self.trainable_variables
+            self.fast.apply([dW], [kernel])
+            self.optimizer.apply([db], [bias])
+            return {"loss": loss}
+
+    X, y = normalized(dtype="float32")
+    model = TwoRates([tf.keras.Input((1,)), tf.keras.layers.Dense(1, kernel_initializer="zeros")])
+    model.compile(SGD(0.1), "mse")
+    model.fast = SGD(0.5)
+    model.fast.build(model.trainable_variables[:1])
+    model.optimizer.build(model.trainable_variables[1:])
+    model.fit(X, y, batch_size=len(X), epochs=1, verbose=0)
+    kernel, bias = model.get_weights()
+    best_W, best_b = np.polyfit(X[:, 0], y[:, 0], 1)
+    np.testing.assert_allclose([kernel.item(), bias.item()], [best_W, best_b / 5], rtol=1e-4)
+
+
+def test_sample_weights_need_a_loss_for_each_row(nb):
+    X, y = normalized(dtype="float32")
+    weights = np.zeros(len(X), "float32")
+    weights[:20] = 1
+
+    def by_row(y_true, y_pred):
+        return tf.square(y_pred - y_true)[:, 0]
+
+    moved = {}
+    for loss in (nb.mse, by_row):
+        model = tf.keras.Sequential([tf.keras.layers.Dense(1, kernel_initializer="zeros")])
+        model.compile(SGD(0.1), loss)
+        model.fit(X, y, sample_weight=weights, batch_size=len(X), verbose=0)
+        moved[loss] = model.get_weights()[1].item()
+    right = 0.2 * np.sum(weights * y[:, 0]) / len(X)
+    assert moved[by_row] == pytest.approx(right, rel=1e-4)
+    assert moved[nb.mse] != pytest.approx(right, rel=0.01)
+
+
+def test_a_loss_scale_optimizer_skips_nan_without_a_word():
+    X, y = normalized(dtype="float32")
+    model = tf.keras.Sequential([tf.keras.layers.Dense(1, kernel_initializer="zeros")])
+    model.compile(tf.keras.optimizers.LossScaleOptimizer(SGD(0.1)), "mse")
+    model.fit(X, y, batch_size=len(X), verbose=0)
+    before = model.get_weights()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.fit(X, np.nan * y, batch_size=len(X), verbose=0)
+    assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+
+
+def test_a_checkpoint_waits_for_variables_that_are_made_later(nb, tmp_path):
+    W, b, momentum = nb.new_line()
+    X, y = normalized(dtype="float32")
+    for _ in range(3):
+        nb.train_step(X, y, [W, b], momentum)
+    saved = tf.train.Checkpoint(optimizer=momentum).write(str(tmp_path / "line"))
+    late = SGD(0.02, momentum=0.9)
+    tf.train.Checkpoint(optimizer=late).read(saved)
+    late.build([W, b])
+    assert int(late.iterations) == 3
+    for ours, theirs in zip(late.variables, momentum.variables, strict=True):
+        np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
+
+
+def test_a_compiled_step_and_a_second_optimizer(nb):
+    X, y = map(tf.constant, normalized(dtype="float32"))
+    W, b = tf.Variable([[0.0]]), tf.Variable([0.0])
+    fast, first, second = tf.function(nb.train_step), SGD(0.1, 0.9), SGD(0.1, 0.9)
+    fast(X, y, [W, b], first)
+    with pytest.raises(ValueError, match="singleton"):
+        fast(X, y, [W, b], second)
+    built = [SGD(0.1, 0.9), SGD(0.1, 0.9)]
+    fast = tf.function(nb.train_step)
+    for optimizer in built:
+        optimizer.build([W, b])
+        fast(X, y, [W, b], optimizer)
+
+
+def test_fit_under_a_mirrored_strategy():
+    X, y = normalized(dtype="float32")
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        model = tf.keras.Sequential([tf.keras.layers.Dense(1)])
+        model.compile(SGD(0.5), "mse")
+    model.fit(X, y, batch_size=len(X), epochs=3, verbose=0)
+    best = np.polyfit(X[:, 0], y[:, 0], 1)
+    np.testing.assert_allclose(np.ravel(model.get_weights()[0])[0], best[0], rtol=1e-4)
+
+
+MEMORY = """
+import pathlib
+import tensorflow as tf
+X, W = tf.ones((2_000_000, 1), "float64"), tf.Variable(2.0, dtype="float64")
+def loss():
+    return tf.reduce_sum(tf.square(X * W))
+def megabytes():
+    return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
+for again in range(2):
+    start = megabytes()
+    for t in range(40):
+        with tf.GradientTape():
+            loss()
+print(megabytes() - start)
+start = megabytes()
+total = 0.0
+with tf.GradientTape():
+    for t in range(40):
+        total = total + loss()
+    print(megabytes() - start)
+"""
+
+
+@pytest.mark.skipif(not pathlib.Path("/proc/self/statm").exists(), reason="only Linux tells")
+def test_a_tape_that_stays_open_holds_what_it_has_noted():
+    """In a process of its own: forty losses over 16 MB, each in its tape or summed in one."""
+    said = subprocess.run(
+        [sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True, timeout=120
+    )
+    own_tapes, one_tape = map(float, said.stdout.split())
+    assert one_tape > own_tapes + 200

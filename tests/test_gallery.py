@@ -2,6 +2,7 @@
 
 import random
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -583,3 +584,60 @@ def test_all_questions_are_listed():
 @pytest.mark.parametrize("number", QUESTIONS)
 def test_question_has_a_row(number):
     assert [row for row in ROWS if all(words in row for words in QUESTIONS[number])]
+
+
+# What the prose says beside the cells.
+
+
+def test_apply_gradients_does_what_apply_does():
+    optimizers = [tf.keras.optimizers.SGD(0.1, momentum=0.9) for _ in range(2)]
+    new, old = [[tf.Variable([[0.0]]), tf.Variable([0.0])] for _ in range(2)]
+    for t in range(20):
+        gradients = [tf.constant([[1.0 + t]]), tf.constant([-2.0 * t])]
+        optimizers[0].apply(gradients, new)
+        optimizers[1].apply_gradients(zip(gradients, old, strict=True))
+    assert [v.numpy().item() for v in new] == [v.numpy().item() for v in old]
+
+
+def test_a_root_for_each_row_and_one_for_all():
+    """An RMSE has an infinite slope where all rows are hit; a distance, where one is."""
+    X = tf.constant([[0.0], [1.0]])
+    for y, by_row, rmse in [([[0.0], [2.0]], True, False), ([[0.0], [0.0]], True, True)]:
+        W = tf.Variable([[0.0]])
+        for reduce, is_nan in [
+            (lambda s: tf.reduce_mean(tf.sqrt(s)), by_row),
+            (lambda s: tf.sqrt(tf.reduce_mean(s)), rmse),
+        ]:
+            with tf.GradientTape() as tape:
+                loss = reduce(tf.square(X @ W - tf.constant(y)))
+            assert np.isnan(tape.gradient(loss, W).numpy()).item() == is_nan
+
+
+def test_a_mean_distance_bounces_at_a_fixed_rate_and_a_lower_one_calms_it():
+    X, last = tf.constant([[0.0], [1.0], [2.0]]), {}
+    for rate in (0.1, 0.001):
+        W, b, losses = tf.Variable([[0.3]]), tf.Variable([0.2]), []
+        for _ in range(3000):
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_mean(tf.sqrt(tf.square(X @ W + b - 2 * X) + 1e-12))
+            dW, db = tape.gradient(loss, [W, b])
+            W.assign_sub(rate * dW)
+            b.assign_sub(rate * db)
+            losses.append(float(loss))
+        last[rate] = losses[-20:]
+    assert max(last[0.1]) - min(last[0.1]) > 0.01 > 5 * max(last[0.001])
+
+
+def test_a_constant_column_of_a_tenth_becomes_a_second_intercept():
+    column = np.full((160, 1), 0.1, "float32")
+    assert np.ptp(column) == 0 and 0 < column.std() < 1e-6
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        normal = (column - column.mean()) / column.std()
+    assert np.all(np.isfinite(normal)) and np.ptp(normal) == 0 and abs(normal[0, 0]) > 0.5
+
+
+def test_the_averages_of_batch_normalization_come_closer_by_one_per_cent():
+    layer = tf.keras.layers.BatchNormalization()
+    layer(tf.constant([[4.0], [6.0]]), training=True)
+    np.testing.assert_allclose(layer.moving_mean.numpy(), [0.05], rtol=1e-5)
