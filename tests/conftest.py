@@ -73,3 +73,12 @@ def nb():
 def nb_part_1():
     """The same of Part 1 alone, whose train_step and train Part 4 writes once more."""
     return functions(read(), before="part2")
+
+
+def pytest_unconfigure(config):
+    """After everything else, say that browser tests were skipped, if they were."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    skipped = reporter.stats.get("skipped", []) if reporter else []
+    count = sum("test_browser" in report.nodeid for report in skipped)
+    if count:
+        reporter.write_line(f"{count} browser tests were skipped: there is no Chromium here")
