@@ -400,7 +400,10 @@ def test_gradients_that_the_bullets_speak_of():
         likely = tf.keras.losses.BinaryCrossentropy()(tf.ones((1, 1)), tf.sigmoid(x)[None])
         whole = tf.cast(tf.cast(x, "int32"), "float32")
     assert tape.gradient(comma, x) is None is tape.gradient(whole, x)
-    assert np.isnan(tape.gradient(root, x))
+    before = tuple(map(int, tf.__version__.split(".")[:2])) < (2, 22)
+    assert (
+        np.isnan(tape.gradient(root, x)) == before and "Before TensorFlow 2.22 `tf.norm`" in PART_3
+    )
     assert abs(tape.gradient(saturated, x)) < 1e-6
     assert abs(tape.gradient(likely, x)) > 0.1
 

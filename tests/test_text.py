@@ -41,6 +41,7 @@ EXPLAINED = {
     "1.48": "0.0002 times 7,404, rounded",
     "0.13": "0.1 times 4/3, rounded",
     "3.5": "1 / sqrt(800), in per cent",
+    "2.22": "a version of TensorFlow",
     "3.14": "an example in the table of cures",
     "1020": "another",
     "9999": "another, for a gap",
