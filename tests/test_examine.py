@@ -977,7 +977,9 @@ def test_every_question_has_its_causes(nb):
     assert "too small a rate" in nb.look_up(nb.length_is_right, "too short, it is lowest")
 
 
-@pytest.mark.parametrize("key", ["already", "too long", "too short", "becomes nan", "holds nan"])
+@pytest.mark.parametrize(
+    "key", ["or inf already", "too long", "too short", "becomes nan", "holds nan"]
+)
 def test_words_that_are_looked_up_are_words_that_are_said(nb, key):
     """A key of WORDS that no question says any more would never be found."""
     said = [source for cell_id, source in TOOL.items() if cell_id != "examine-words"]
@@ -1402,3 +1404,137 @@ def test_the_kind_of_y_is_kept_or_is_an_array(nb):
     """A tensor of yes and no cannot be multiplied, so its rows come as an array."""
     answers = tf.constant([[True], [False], [True]])
     assert nb.rows_of(answers, [2, 1]).tolist() == [[True], [False]]
+
+
+# Found by readers who tried to mislead it.
+
+
+def tape_outside(X, y, W):
+    y_pred = X @ W
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(tf.square(y_pred - y))
+    OPTIMIZERS.SGD(0.1).apply(tape.gradient(loss, [W]), [W])
+    return loss
+
+
+def asked_twice(X, y, W):
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(tf.square(X @ W - y))
+    for _ in range(2):
+        W.assign_sub(0.1 * tape.gradient(loss, W))
+    return loss
+
+
+def numpy_inside(X, y, W):
+    with tf.GradientTape() as tape:
+        loss = np.mean((X @ W.numpy() - y) ** 2)
+    W.assign_sub(0.1 * tape.gradient(loss, W))
+    return loss
+
+
+def other_precision(X, y, W):
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(tf.square(X @ W - tf.cast(y, "float64")))
+    W.assign_sub(0.1 * tape.gradient(loss, W))
+    return loss
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "tf.function"])
+@pytest.mark.parametrize(
+    ("bug", "number"),
+    [(tape_outside, "1 "), (asked_twice, "11 "), (numpy_inside, "5 "), (other_precision, "18 ")],
+)
+def test_an_error_leads_to_its_cause_in_a_graph_too(nb, rows, bug, number, compiled):
+    """In a graph the text begins with "in user code:", and what is wrong stands lower down."""
+    W = tf.Variable([[1.0]])
+    step = tf.function(bug, autograph=False) if compiled else bug
+    given = list(nb.interview(lambda X, y: step(X, y, W), [W], *rows, 0.1))
+    question, yes, words = given[-1]
+    assert question is nb.runs and not yes and "in user code" not in words
+    assert number in nb.look_up(question, words)
+
+
+def test_an_error_in_a_keras_layer_is_said(nb, rows):
+    model = KERAS.Sequential([KERAS.Input((3,)), KERAS.layers.Dense(1)])
+    words = nb.ask(lambda: model(rows[0]))[2]
+    assert "Exception encountered" not in words and "\x1b" not in words
+    assert "expected axis -1" in words or "ncompatible" in words
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("one\ntwo", "one"),
+        ("", ""),
+        (
+            "{{function_node f}} Incompatible shapes: [1] vs. [2]",
+            "Incompatible shapes: [1] vs. [2]",
+        ),
+        ("node {{node sub}} = Sub", "node {{node sub}} = Sub"),
+        ("in user code:\n\n    File x, line 1\n\n    KeyError: 'a'\n", "'a'"),
+        ("in user code:\n\n    File x, line 1\n", "no words of its own"),
+    ],
+)
+def test_what_an_error_says(nb, text, said):
+    assert nb.said_by(ValueError(text)) == said
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_alarm_on_a_bias_before_batch_normalization(nb, rows, seed):
+    """Its true slope is 0, so two roundings are compared."""
+    KERAS.utils.set_random_seed(seed)
+    layers = KERAS.layers
+    model = KERAS.Sequential([layers.Dense(8), layers.BatchNormalization()])
+    model.add(layers.Activation("tanh"))
+    model.add(layers.Dense(1))
+    model.compile(OPTIMIZERS.SGD(0.05), "mse")
+    X, y = rows[0], (rows[1] - rows[1].mean()) / rows[1].std()
+    model(X)
+    assert not noes(nb, on_batch(model), model.trainable_variables, X, y, 0.05)
+
+
+def test_no_alarm_where_no_direction_can_be_asked(nb, rows):
+    """At a kink in every direction there is nothing to compare, and this is said."""
+    W = tf.Variable([1.0])
+
+    def run(place, X, y):
+        return 1 + abs(place[0]), np.array([0.0])
+
+    answer = nb.follows_the_slope(run, np.zeros(1), *rows, 0.1, np.zeros(1, int))
+    assert answer[0] and "cannot be asked" in answer[1]
+    assert W.numpy() == 1
+
+
+def test_a_schedule_for_a_rate_is_refused_before_any_question(nb, rows):
+    schedule = OPTIMIZERS.schedules.ExponentialDecay(0.1, 10, 0.5)
+    step, variables = line(rate=0.1)
+    with pytest.raises(TypeError, match="schedule.*leave it out"):
+        nb.examine(step, variables, *rows, learning_rate=schedule)
+
+
+def test_a_layer_that_was_not_handed_over_is_not_missed(nb, rows):
+    """What the text says that it cannot see: W1 is never trained, and every answer is yes."""
+    rng = np.random.default_rng(0)
+    W1 = tf.constant(rng.normal(size=(1, 8)).astype("float32"))
+    W2 = tf.Variable(rng.normal(size=(8, 1)).astype("float32"))
+    y = (rows[1] - rows[1].mean()) / rows[1].std()
+    step = adam_or_sgd(
+        lambda X, y: tf.reduce_mean(tf.square(tf.tanh(X @ W1) @ W2 - y)),
+        [W2],
+        OPTIMIZERS.SGD(0.05),
+    )
+    assert not noes(nb, step, [W2], rows[0], y, 0.05)
+
+
+def test_without_a_rate_swapped_gradients_may_pass(nb, rows):
+    W, b = tf.Variable(1.0), tf.Variable(1.0)
+    adam = OPTIMIZERS.Adam(0.1)
+    adam.build([W, b])
+
+    def step(X, y):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(tf.square(W * X + b - y))
+        adam.apply(tape.gradient(loss, [W, b])[::-1], [W, b])
+        return loss
+
+    assert not noes(nb, step, [W, b], *rows, None)

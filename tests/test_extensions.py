@@ -1121,3 +1121,41 @@ def test_a_tape_that_stays_open_holds_what_it_has_noted():
     )
     own_tapes, one_tape = map(float, said.stdout.split())
     assert one_tape > own_tapes + 200
+
+
+@pytest.mark.parametrize("kind", ["Sequential", "OwnStep"])
+def test_own_step_scales_the_loss_as_keras_does(nb, kind):
+    """An optimizer that scales the loss divides its gradients again: the same line as without."""
+    X, y = normalized(dtype="float32")
+    made = nb.OwnStep if kind == "OwnStep" else tf.keras.Sequential
+    weights = []
+    for scale in (None, 1024):
+        model = made([tf.keras.layers.Dense(1, kernel_initializer="zeros")])
+        model.compile(SGD(0.1, loss_scale_factor=scale), "mse")
+        log = model.fit(X, y, batch_size=50, epochs=3, shuffle=False, verbose=0).history["loss"]
+        weights.append([*np.ravel(model.get_weights()[0]), *log])
+    np.testing.assert_allclose(weights[0], weights[1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_the_machine_that_fails_has_the_last_word(machines, failing):
+    nb, folder, command = machines
+    (folder / "worker.py").write_text(
+        "import json, os, time\n"
+        "number = json.loads(os.environ['TF_CONFIG'])['task']['index']\n"
+        f"if number == {failing}:\n    raise ValueError(f'machine {{number}} has no rows')\n"
+        f"{NOTHING}"
+    )
+    with pytest.raises(RuntimeError, match=f"ValueError: machine {failing} has no rows"):
+        nb.run_machines(command, 60)
+
+
+def test_a_comparison_that_is_turned_round_keeps_nothing():
+    """From infinity nothing is greater: the loop stops when its patience ends."""
+    best, waited, kept, updates = np.inf, 0, None, 0
+    for loss in (5.0, 4.0, 3.0, 4.0, 5.0, 6.0, 7.0):
+        updates += 1
+        best, waited, kept = (loss, 0, loss) if loss > best else (best, waited + 1, kept)
+        if waited == 5:
+            break
+    assert kept is None and updates == 5 and best == np.inf
