@@ -27,7 +27,7 @@ from notebook_runner import NOTEBOOK, code_cells, read
 TESTS = pathlib.Path(__file__).resolve().parent
 # The quickest first: the order for a function of which none speaks more than another.
 FILES = ["loop", "gallery", "own_data", "exercises", "claims_parts_1_2", "claims_part_3"]
-FILES += ["extensions", "examine"]
+FILES += ["claims_parts_4_5", "extensions", "examine"]
 # Beside the users of `run`, a test is left out that plants bugs at words it looks for: it fails
 # wherever these have changed, whatever the change does.
 HOOK = """

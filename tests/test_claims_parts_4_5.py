@@ -1,0 +1,368 @@
+"""Parts 4 and 5: what the prose says and no cell prints, tried on TensorFlow, Keras and NumPy."""
+
+import gc
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from test_extensions import normalized
+from test_loop import X_NORM, X_RAW, Y_TRAIN
+
+SGD = tf.keras.optimizers.SGD
+X, Y = X_NORM.astype("float32"), Y_TRAIN.astype("float32")
+
+
+def dense_line(**options):
+    """A Keras line that starts at zero."""
+    layer = tf.keras.layers.Dense(1, kernel_initializer="zeros", **options)
+    return tf.keras.Sequential([tf.keras.Input((1,)), layer])
+
+
+def slopes(loss_fn, X, y, W=0.0, b=0.0):
+    """The gradient of a loss for W and b, by the tape."""
+    W, b = tf.Variable([[W]], dtype="float32"), tf.Variable([b], dtype="float32")
+    with tf.GradientTape() as tape:
+        loss = loss_fn(y, X @ W + b)
+    return np.concatenate([np.ravel(slope) for slope in tape.gradient(loss, [W, b])])
+
+
+def pulls_of(nb, X, y, W, b):
+    """What `row_pulls` says of the line W x + b, in 32 bits."""
+    W, b = tf.Variable([[W]], dtype="float32"), tf.Variable([b], dtype="float32")
+    return nb.row_pulls(X.astype("float32"), y.astype("float32"), W, b)
+
+
+# What `fit` takes as an argument, and your own loss.
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["a layer", "one variable"])
+def test_what_is_frozen_stays(whole):
+    model = dense_line()
+    frozen = model.layers[0] if whole else model.layers[0].bias
+    frozen.trainable = False
+    assert len(model.trainable_variables) == (0 if whole else 1)
+    if not whole:
+        model.compile(SGD(0.1), "mse")
+        model.fit(X, Y, batch_size=len(X), verbose=0)
+        W, b = model.get_weights()
+        assert b[0] == 0 and W[0, 0] > 1
+
+
+def test_a_variable_of_a_layer_is_there_once_the_layer_is_built():
+    layer = tf.keras.layers.Dense(1)
+    assert not hasattr(layer, "bias") or layer.bias is None
+    layer.build((None, 1))
+    assert layer.bias.shape == (1,)
+
+
+def test_hubers_loss_is_a_bowl(nb):
+    """Between two lines it is nowhere above the straight way from one loss to the other."""
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        (W1, b1), (W2, b2) = rng.normal(scale=200, size=(2, 2))
+        middle, one, two = (
+            float(nb.huber(Y, X * W + b))
+            for W, b in [((W1 + W2) / 2, (b1 + b2) / 2), (W1, b1), (W2, b2)]
+        )
+        assert middle <= (one + two) / 2 * (1 + 1e-5)
+
+
+def test_a_point_pulls_on_the_pinball_line_however_far_it_is(nb):
+    x = np.ones((1, 1), "float32")
+    near, far = (slopes(lambda t, p: nb.pinball(t, p, q=0.9), x, x * d) for d in (1, 100))
+    np.testing.assert_allclose(near, far)
+    np.testing.assert_allclose(near, [-0.9, -0.9], rtol=1e-6)
+
+
+@pytest.mark.parametrize("q", [0.1, 0.5, 0.9])
+def test_the_pinball_gradient_is_never_much_longer_than_1(nb, q):
+    rng = np.random.default_rng(0)
+    for W, b in rng.normal(scale=300, size=(50, 2)):
+        length = np.linalg.norm(slopes(lambda t, p: nb.pinball(t, p, q=q), X, Y, W, b))
+        assert length < 1.3
+
+
+def test_a_partial_trains_and_a_named_function_can_be_saved(nb, tmp_path):
+    from functools import partial
+
+    def pinball_90(y_true, y_pred):
+        return nb.pinball(y_true, y_pred, q=0.9)
+
+    for loss, saves in [(partial(nb.pinball, q=0.9), False), (pinball_90, True)]:
+        model = dense_line()
+        model.compile(SGD(0.1), loss)
+        model.fit(X, Y, verbose=0)
+        try:
+            model.save(tmp_path / "line.keras")
+            assert saves
+        except TypeError:
+            assert not saves
+
+
+# Between gradient and update.
+
+
+def test_means_of_unequal_batches_are_another_mean():
+    cuts = np.split(np.arange(len(X)), [50, 100, 150])
+    mean = slopes(lambda t, p: tf.reduce_mean((p - t) ** 2), X, Y)
+    parts = [slopes(lambda t, p: tf.reduce_mean((p - t) ** 2), X[rows], Y[rows]) for rows in cuts]
+    assert np.max(np.abs(np.mean(parts, axis=0) / mean - 1)) > 0.01
+    weighted = np.average(parts, axis=0, weights=[len(rows) for rows in cuts])
+    np.testing.assert_allclose(weighted, mean, rtol=1e-4)
+
+
+def test_fit_weights_its_batches_by_their_rows():
+    """At a rate of 0 the loss that `fit` reports is that of all rows, with an uneven last batch."""
+    model = dense_line()
+    model.compile(SGD(0.0), "mse")
+    log = model.fit(X, Y, batch_size=50, verbose=0).history["loss"][0]
+    assert log == pytest.approx(np.mean(Y**2), rel=1e-5)
+
+
+def test_a_skip_can_stand_in_a_graph():
+    """`tf.cond` leaves out the update of the batch that has nan in it."""
+    W, sgd = tf.Variable([[0.0]]), SGD(0.1)
+    sgd.build([W])
+
+    @tf.function
+    def step(X, y):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(tf.square(X @ W - y))
+        (dW,) = tape.gradient(loss, [W])
+
+        def update():
+            sgd.apply([dW], [W])
+            return True
+
+        return tf.cond(tf.math.is_finite(tf.norm(dW)), update, lambda: False)
+
+    assert [bool(step(X, factor * Y)) for factor in (1.0, np.nan, 1.0)] == [True, False, True]
+    assert W.numpy().item() == pytest.approx((1 - 0.8**2) * np.mean(X * Y), rel=1e-4)
+
+
+def test_a_row_in_the_middle_hardly_pulls_on_W(nb):
+    y = Y.copy()
+    middle = np.argmin(np.abs(X))
+    y[middle] += 200
+    W, b = np.polyfit(X[:, 0], Y[:, 0], 1)
+    pulls_W, pulls_b = (np.ravel(pull) for pull in pulls_of(nb, X, y, W, b))
+    assert abs(pulls_W[middle]) < 0.1 * abs(pulls_b[middle])
+    assert abs(pulls_b[middle]) == np.max(np.abs(pulls_b))
+
+
+@pytest.mark.parametrize(("x", "near"), [(0.0, True), (30.0, False)])
+def test_half_a_pull_is_the_way_without_a_row_unless_it_is_far_out(nb, x, near):
+    """The exact factor is 1 / (1 - h), where h is the row's leverage."""
+    rows_x, rows_y = np.vstack([X, [[x]]]), np.vstack([Y, [[500.0]]])
+    mean, std = rows_x.mean(), rows_x.std()
+    rows_x = (rows_x - mean) / std
+    W, b = np.polyfit(rows_x[:, 0], rows_y[:, 0], 1)
+    without = np.polyfit(rows_x[:-1, 0], rows_y[:-1, 0], 1)
+    _, pulls_b = pulls_of(nb, rows_x, rows_y, W, b)
+    ratio = (without[1] - b) / (-np.ravel(pulls_b)[-1] / 2)
+    assert (abs(ratio - 1) < 0.05) == near
+
+
+def test_newton_may_go_the_wrong_way_where_the_loss_is_no_bowl():
+    x = 0.5
+    newton = x - (-math.sin(x)) / (-math.cos(x))
+    assert math.cos(newton) > math.cos(x)
+    assert 1e6 * 1e6 * np.dtype("float32").itemsize == 4e12
+
+
+# Mini-batches.
+
+
+def test_a_few_dozen_rows_show_nearly_the_same_way():
+    rng, whole = np.random.default_rng(0), np.array([np.mean(X * Y), np.mean(Y)])
+    for size in rng.integers(24, 49, size=200):
+        rows = rng.choice(len(X), size, replace=False)
+        part = np.array([np.mean(X[rows] * Y[rows]), np.mean(Y[rows])])
+        assert part @ whole / np.linalg.norm(part) / np.linalg.norm(whole) > 0.75
+
+
+def test_a_buffer_is_filled_from_the_front_and_drawn_anew():
+    rows = tf.data.Dataset.range(1000).shuffle(10, seed=0)
+    drawn = np.array(list(rows.as_numpy_iterator()))
+    assert np.max(drawn - np.arange(1000)) <= 9
+    whole = tf.data.Dataset.range(100).shuffle(100)
+    first, second = (list(whole.as_numpy_iterator()) for _ in range(2))
+    assert first != second and sorted(first) == sorted(second) == list(range(100))
+
+
+def test_drop_remainder_leaves_the_short_batch_out():
+    batches = tf.data.Dataset.range(160).batch(50, drop_remainder=True)
+    assert [len(batch) for batch in batches] == [50, 50, 50]
+
+
+# Stop, save and resume.
+
+
+@pytest.mark.parametrize(("options", "kept"), [({}, 6), ({"restore_best_weights": True}, 1)])
+def test_early_stopping_on_the_wrong_side_keeps_the_first_or_the_last(options, kept):
+    """mode="max" takes the first epoch of a falling loss for the best."""
+    stop = tf.keras.callbacks.EarlyStopping("loss", mode="max", patience=5, **options)
+    model = dense_line()
+    model.compile(SGD(0.1), "mse")
+    log = model.fit(X, Y, batch_size=len(X), epochs=20, verbose=0, callbacks=[stop])
+    assert len(log.history["loss"]) == 6
+    W = (1 - 0.8**kept) * np.mean(X * Y)
+    assert model.get_weights()[0][0, 0] == pytest.approx(W, rel=1e-4)
+
+
+@pytest.mark.parametrize("restored", [False, True])
+def test_a_schedule_needs_the_count_of_updates(nb, restored):
+    schedule = tf.keras.optimizers.schedules.InverseTimeDecay(0.1, 2, 1.0)
+    runs = []
+    for broken in (False, True):
+        W, sgd = tf.Variable([[0.0]]), SGD(schedule)
+        sgd.build([W])
+        for t in range(6):
+            if broken and t == 3:
+                before, sgd = sgd, SGD(schedule)
+                sgd.build([W])
+                if restored:
+                    sgd.iterations.assign(before.iterations)
+            sgd.apply([2 * (X.T @ (X @ W - Y)) / len(X)], [W])
+        runs.append(W.numpy().item())
+    assert (runs[0] == runs[1]) == restored
+
+
+def test_an_optimizer_makes_its_memory_when_it_sees_the_variables():
+    momentum = SGD(0.1, momentum=0.9)
+    before = len(momentum.variables)
+    momentum.build([tf.Variable(0.0), tf.Variable(0.0)])
+    assert len(momentum.variables) == before + 2
+
+
+def test_a_saved_module_keeps_no_other_python(tmp_path):
+    module = tf.Module()
+    module.predict = tf.function(lambda X: 2 * X, input_signature=[tf.TensorSpec((None, 1))])
+    module.word, module.double = "told", lambda x: 2 * x
+    tf.saved_model.save(module, str(tmp_path))
+    loaded = tf.saved_model.load(str(tmp_path))
+    for rows in (1, 3, 7):
+        assert np.all(loaded.predict(tf.ones((rows, 1))).numpy() == 2)
+    assert not hasattr(loaded, "double") and getattr(loaded, "word", None) != "told"
+
+
+# Make it fast.
+
+
+def test_a_graph_is_traced_for_each_shape_and_type():
+    traced = []
+
+    @tf.function(autograph=False)
+    def double(x):
+        traced.append(x)
+        return x + x
+
+    for n in (1, 2, 3, 2, 1):
+        double(tf.zeros(n))
+    assert len(traced) == 3
+    double(tf.zeros(3, "float64"))
+    assert len(traced) == 4
+
+
+def test_a_graph_reads_the_rate_anew_and_numbers_from_outside_once():
+    W, sgd, outside = tf.Variable([[0.0]]), SGD(0.0), {"factor": 1.0}
+    sgd.build([W])
+
+    @tf.function(autograph=False)
+    def step():
+        sgd.apply([tf.ones((1, 1))], [W])
+        return tf.constant(2.0) * outside["factor"]
+
+    assert step() == 2 and W.numpy() == 0
+    sgd.learning_rate, outside["factor"] = 0.5, 7.0
+    assert step() == 2 and W.numpy() == -0.5
+    assert step.experimental_get_tracing_count() == 1
+
+
+def test_a_python_list_is_filled_only_while_tracing():
+    kept = []
+
+    @tf.function
+    def loop():
+        for t in tf.range(4):
+            kept.append(t + 0)
+        return tf.constant(0)
+
+    loop()
+    loop()
+    assert len(kept) == 1 and not hasattr(kept[0], "numpy")
+
+
+def test_another_number_of_rows_epochs_or_a_batch_size_is_compiled_anew(nb):
+    loop, _ = nb.compiled_loop(nb.train_step, nb.mse, nb.predict, 1, "float32")
+    begun = loop.experimental_get_tracing_count()
+    asked = [(50, 4, None), (50, 4, None), (50, 5, None), (40, 5, None), (40, 5, 8), (40, 5, 10)]
+    counts = []
+    for n, epochs, size in asked:
+        rows, y = normalized(n=n, dtype="float32")
+        nb.train_compiled(rows, y, epochs, batch_size=size)
+        counts.append(loop.experimental_get_tracing_count() - begun)
+    assert counts == [1, 1, 2, 3, 4, 5]
+    nb.train_compiled(rows, y, epochs, 0.05, batch_size=size)
+    assert loop.experimental_get_tracing_count() - begun == 5
+
+
+def test_a_lambda_made_anew_is_compiled_anew(nb):
+    rows, y = normalized(dtype="float32")
+    begun = nb.compiled_loop.cache_info().misses
+
+    def named(y_true, y_pred):
+        return tf.reduce_mean(tf.abs(y_pred - y_true))
+
+    for _ in range(2):
+        nb.train_compiled(rows, y, 1, 0.1, named)
+        nb.train_compiled(rows, y, 1, 0.1, lambda t, p: tf.reduce_mean(tf.abs(p - t)))
+    assert nb.compiled_loop.cache_info().misses - begun == 3
+
+
+def test_a_tf_function_keeps_every_graph_of_a_python_number():
+    @tf.function(autograph=False)
+    def scale(x, factor):
+        return x * factor
+
+    for factor in range(10):
+        scale(tf.zeros(1), factor + 0.5)
+    gc.collect()
+    assert scale.experimental_get_tracing_count() == 10
+
+
+# A bigger model, several machines, and the summary.
+
+
+def test_the_keras_network_is_the_same_model(nb):
+    rng = np.random.default_rng(0)
+    shapes = [(1, 16), (16,), (16, 1), (1,)]
+    weights = [rng.normal(size=shape).astype("float32") for shape in shapes]
+    layers = tf.keras.layers
+    model = tf.keras.Sequential([tf.keras.Input((1,)), layers.Dense(16, "tanh"), layers.Dense(1)])
+    model.set_weights(weights)
+    np.testing.assert_allclose(model(X), nb.mlp(X, *weights), rtol=1e-4, atol=1e-5)
+
+
+def test_the_standard_error_of_a_weight():
+    rng = np.random.default_rng(0)
+    many = rng.normal(size=(2000, 20))
+    many = (many - many.mean(axis=0)) / many.std(axis=0)
+    errors = np.sqrt(np.diag(np.linalg.inv(many.T @ many)))
+    np.testing.assert_allclose(errors, 1 / np.sqrt(2000), rtol=0.02)
+
+
+@pytest.mark.parametrize(("rate", "factor"), [(0.25, 0.5), (0.5, 0.0), (1.0, -1.0)])
+def test_the_rates_of_the_summary(nb, rate, factor):
+    _, _, history = nb.train(X, Y, 1, rate)
+    best = np.mean(X * Y)
+    assert history["W"][1] - best == pytest.approx(-factor * best, abs=1e-4 * float(best))
+
+
+def test_descent_on_raw_x_would_need_tens_of_thousands_of_updates():
+    """From the eigenvalues of the MSE's second derivatives, at the largest stable rate."""
+    columns = np.hstack([X_RAW, np.ones_like(X_RAW)])
+    small, large = np.linalg.eigvalsh(2 * columns.T @ columns / len(columns))
+    assert math.log(1e-4) / math.log(1 - small / large) > 10_000
