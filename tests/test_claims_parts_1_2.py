@@ -1050,7 +1050,7 @@ def test_first_lines_refuses_a_file_with_a_zero_byte_at_its_beginning(
     path = tmp_path / "some.csv"
     path.write_bytes(content)
     if refused:
-        with pytest.raises(ValueError, match="may be no plain text"):
+        with pytest.raises(ValueError, match="may be no text"):
             nb.first_lines(path)
     else:
         assert nb.first_lines(path) == content[:300].decode(errors="replace")

@@ -380,7 +380,7 @@ def test_a_file_that_is_no_text_is_refused_in_words(nb, tmp_path):
     workbook = tmp_path / "book.csv"  # an .xlsx file is a zip file, which begins like this
     workbook.write_bytes(b"PK\x03\x04\x14\x00\x06\x00" + bytes(range(256)))
     for path in (DATA / NO_TEXT, workbook):
-        with pytest.raises(ValueError, match=r"csv may be no plain text.*Excel.*save it as CSV"):
+        with pytest.raises(ValueError, match=r"csv may be no text.*Excel.*save it as CSV"):
             nb.first_lines(path)
     with pytest.raises(UnicodeDecodeError) as caught:  # what read_csv says of it
         pd.read_csv(DATA / NO_TEXT)
