@@ -1555,3 +1555,17 @@ def test_an_error_of_a_compiled_model_is_said(nb, rows, kind):
     words = nb.ask(lambda: step(rows[0], y))[2]
     assert not any(part in words for part in ("in user code", "Exception enc", "Graph exec"))
     assert len(words.partition(": ")[2]) > 20
+
+
+@pytest.mark.parametrize(("features", "compared"), [(1, "4 of 4"), (60, "8 of 122")])
+def test_the_answer_says_how_many_moves_were_compared(nb, features, compared):
+    """Each of few numbers, twice; for more than fifty two directions for each variable, twice."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(160, features)).astype("float32")
+    y = (X.sum(axis=1, keepdims=True) + 1).astype("float32")
+    W, b = tf.Variable(tf.zeros((features, 1))), tf.Variable(tf.zeros(1))
+    step = adam_or_sgd(
+        lambda X, y: tf.reduce_mean(tf.square(X @ W + b - y)), [W, b], OPTIMIZERS.SGD(0.05)
+    )
+    given = {question: words for question, _, words in nb.interview(step, [W, b], X, y, 0.05)}
+    assert given[nb.follows_the_slope].startswith(f"{compared} compared, the last ")
