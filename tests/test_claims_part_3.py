@@ -215,7 +215,7 @@ def test_a_constant_column_gives_nan_however_small_the_rate_is(nb_part_1, rate):
 
 @pytest.mark.parametrize("value", [7.0, 0.1, 98.6])
 def test_a_constant_column_tells_the_model_nothing(nb, value):
-    """b already adds the same number. np.ptp is 0, and fit_line refuses it."""
+    """b already adds the same number. np.ptp is 0, and fit_line refuses such an x."""
     column = np.full_like(X_RAW, value)
     assert np.ptp(column, axis=0) == 0
     with pytest.raises(ValueError, match="give values that differ"):

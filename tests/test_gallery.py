@@ -71,8 +71,6 @@ ERRORS = {
     "fail-rebind": ["TypeError"],
     "fail-minus": ["RuntimeError"],
     "fail-twice": ["RuntimeError"],
-    "fail-constant": ["ValueError"],
-    "fail-missing": ["ValueError"],
     "fail-float": ["InvalidArgumentError", "InvalidArgumentError"],
     "fail-optimizer": ["ValueError"],
     "fail-pairs": ["TypeError", "AttributeError"],

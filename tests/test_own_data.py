@@ -1,4 +1,4 @@
-"""Part 1, Your own data: `fit_line`, what it refuses, and fifteen files as they come."""
+"""Part 5, Your own data: `fit_line`, what it refuses, and fifteen files as they come."""
 
 import ast
 import io
@@ -18,8 +18,7 @@ DATA = HERE / "data"
 
 NOTEBOOK_CELLS = read().cells
 IDS = [cell.id for cell in NOTEBOOK_CELLS]
-SECTION = NOTEBOOK_CELLS[IDS.index("own-data") : IDS.index("part2")]
-SECTION += NOTEBOOK_CELLS[IDS.index("part5") : IDS.index("exercises")]
+SECTION = NOTEBOOK_CELLS[IDS.index("part5") : IDS.index("exercises")]
 SOURCE = {cell.id: cell.source for cell in SECTION}
 
 SECTION_TEXT = "\n".join(SOURCE.values())
