@@ -108,7 +108,7 @@ def test_row_scores():
     """The RMSE and the noise; then R², and R² of predicting 0."""
     y_pred = SLOPE * X_TEST + INTERCEPT
     mse = np.mean((y_pred - Y_TEST) ** 2)
-    assert_prints(printed(CELLS["test-rows"]), [mse**0.5, 10])
+    assert_prints(printed(CELLS["predicted-figure"]), [mse**0.5, 10])
     before = np.mean(Y_TEST**2)
     scores = [1 - mse / Y_TEST.var(), 1 - before / Y_TEST.var()]
     assert_prints(printed(CELLS["r-squared"]), scores)
