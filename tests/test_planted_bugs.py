@@ -58,11 +58,21 @@ IN_FUNCTIONS = {
 # what goes wrong: the cell, the right code, the bug, the cell by which it must have been noticed
 IN_THE_RUN = {
     "data: less noise than it says": ("data-make", "normal(0, NOISE_SD", "normal(0, 1", "recover"),
-    "split: test rows in training": ("data-split", "order[:-40]", "order[-160:]", "predicted-figure"),
+    "split: test rows in training": (
+        "data-split",
+        "order[:-40]",
+        "order[-160:]",
+        "predicted-figure",
+    ),
     "split: y not with its x": ("data-split", "y_all[train_rows]", "y_all[:160]", "recover"),
     "split: not shuffled": ("data-split", "permutation(N)", "choice(N, N)", "normalize"),
     "x: sample deviation": ("normalize", "std(axis=0)", "std(0, ddof=1)", "recover"),
-    "x: test rows by their own": ("normalize", "(X_test - x_mean)", "(X_test - 50)", "predicted-figure"),
+    "x: test rows by their own": (
+        "normalize",
+        "(X_test - x_mean)",
+        "(X_test - 50)",
+        "predicted-figure",
+    ),
     "x: not normalized": ("train-run", "train(X_train_norm", "train(X_train", "train-run"),
 }
 
