@@ -903,13 +903,22 @@ def test_machines_that_fail_get_a_line_and_no_process_is_left(machines, name):
 def test_machines_that_are_interrupted_leave_no_process(machines, monkeypatch):
     nb, folder, command = machines
 
-    def interrupt(seconds):
+    def interrupt(machines):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(nb.time, "sleep", interrupt)
+    monkeypatch.setitem(nb.run_machines.__globals__, "exit_codes", interrupt)
     with pytest.raises(KeyboardInterrupt):
         nb.run_machines(command)
     assert not left_running(folder)
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_machine_that_prints_much_is_not_held_up(machines, stream):
+    """A pipe that nobody reads is full after some 64 kB, and the machine would wait for ever."""
+    nb, folder, command = machines
+    (folder / "worker.py").write_text(f"import sys; sys.{stream}.write('x' * 300_000)")
+    said = nb.run_machines(command, 30)
+    assert len(said) == (600_000 if stream == "stdout" else 0)
 
 
 def test_machines_are_one_machine_with_all_rows(machines):
@@ -1019,6 +1028,75 @@ def test_two_rates_in_a_step_under_fit(nb):
     kernel, bias = model.get_weights()
     best_W, best_b = np.polyfit(X[:, 0], y[:, 0], 1)
     np.testing.assert_allclose([kernel.item(), bias.item()], [best_W, best_b / 5], rtol=1e-4)
+
+
+@pytest.mark.skipif(not hasattr(tf.keras.optimizers, "MultiOptimizer"), reason="an older Keras")
+def test_multi_optimizer_does_the_same_under_fit():
+    X, y = normalized(dtype="float32")
+    rates = tf.keras.optimizers.OptimizerMap(SGD(0.5))
+    rates[".*/bias"] = SGD(0.1)
+    model = tf.keras.Sequential(
+        [tf.keras.Input((1,)), tf.keras.layers.Dense(1, kernel_initializer="zeros")]
+    )
+    model.compile(tf.keras.optimizers.MultiOptimizer(rates), "mse")
+    model.fit(X, y, batch_size=len(X), epochs=1, verbose=0)
+    kernel, bias = model.get_weights()
+    best_W, best_b = np.polyfit(X[:, 0], y[:, 0], 1)
+    np.testing.assert_allclose([kernel.item(), bias.item()], [best_W, best_b / 5], rtol=1e-4)
+
+
+def test_two_optimizers_that_are_made_once_remember(nb):
+    """Two updates in which W has momentum: it goes on by its share of the first step."""
+    W, b = tf.Variable([[0.0]]), tf.Variable([0.0])
+    X, y = normalized(dtype="float32")
+    names = {**vars(nb), "sgd_fast": SGD(0.1, momentum=0.5), "sgd_slow": SGD(0.1)}
+    step = types.FunctionType(nb.two_rate_step.__code__, names)
+    step(X, y, W, b)
+    step(X, y, W, b)
+    best_W, best_b = np.polyfit(X[:, 0], y[:, 0], 1)
+    expected = best_W * (0.2 + 0.2 * 0.8 + 0.5 * 0.2)
+    np.testing.assert_allclose(W.numpy().item(), expected, rtol=1e-4)
+    np.testing.assert_allclose(b.numpy().item(), best_b * (1 - 0.8**2), rtol=1e-4)
+
+
+def test_freezing_after_training_needs_compile_again():
+    """A bias that is frozen after `fit` still moves, and after a new `compile` it does not."""
+    X, y = normalized(dtype="float32")
+    layer = tf.keras.layers.Dense(1, kernel_initializer="zeros")
+    model = tf.keras.Sequential([tf.keras.Input((1,)), layer])
+    model.compile(SGD(0.1), "mse")
+
+    def moved():
+        before = layer.bias.numpy()
+        model.fit(X, y, batch_size=len(X), epochs=1, verbose=0)
+        return float(abs(layer.bias.numpy() - before)[0])
+
+    assert moved() > 0.1
+    layer.bias.trainable = False
+    assert moved() > 0.1
+    model.compile(SGD(0.1), "mse")
+    assert moved() == 0
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_tf_print_fails_where_xla_compiles_the_step(nb, compiled, capfd):
+    if compiled and not nb.XLA:
+        pytest.skip("there is no XLA here")
+
+    class Talking(nb.OwnStep):
+        def train_step(self, data):
+            tf.print("a step")
+            return super().train_step(data)
+
+    X, y = normalized(dtype="float32")
+    model = Talking([tf.keras.Input((1,)), tf.keras.layers.Dense(1)])
+    model.compile(SGD(0.1), "mse", jit_compile=compiled)
+    if compiled:
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            model.fit(X, y, epochs=1, verbose=0)
+    else:
+        model.fit(X, y, epochs=1, verbose=0)
+    capfd.readouterr()
 
 
 def test_sample_weights_need_a_loss_for_each_row(nb):

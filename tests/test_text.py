@@ -43,6 +43,7 @@ EXPLAINED = {
     "0.9996": "1 - 2 times 0.0002, in the sentence itself",
     "3.5": "1 / sqrt(800), in per cent",
     "2.22": "a version of TensorFlow",
+    "3.15": "a version of Keras",
     "3.14": "an example in the table of cures",
     "1020": "another",
     "9999": "another, for a gap",
