@@ -140,7 +140,7 @@ NUMBERS = {
     "loss-figure": [LOSS_BEST, TRUE_LOSS],
     "variables-figure": [2.5 * STD, 10 + 2.5 * MEAN],
     "recover": [SLOPE, 2.5, INTERCEPT, 10],
-    "new-x": [50 * SLOPE + INTERCEPT] * 2,
+    "new-x": [50 * SLOPE + INTERCEPT],
     "gradient-step": SLOPES,
     "gradient-formula": SLOPES,
     "gradient-compare": SLOPES,
