@@ -605,6 +605,165 @@ def test_no_alarm_where_the_fault_lies_outside_the_step(nb, program):
     assert not noes(nb, *program())
 
 
+# What stays hidden from a closed box, as the text says.
+
+
+def by_hand(variables, loss_fn, rate):
+    """A compiled step of plain gradient descent on loss_fn(X, y)."""
+
+    @tf.function(reduce_retracing=True)
+    def step(X, y):
+        with tf.GradientTape() as tape:
+            loss = loss_fn(X, y)
+        for variable, gradient in zip(variables, tape.gradient(loss, variables), strict=True):
+            variable.assign_sub(rate * gradient)
+        return loss
+
+    return step
+
+
+def small_network(outputs, last=None, **options):
+    KERAS.utils.set_random_seed(0)
+    layers = [KERAS.layers.Dense(16, "tanh", **options), KERAS.layers.Dense(outputs, last)]
+    return KERAS.Sequential([KERAS.Input((5,)), *layers])
+
+
+def regression():
+    X = normal((200, 5))
+    y = X @ normal((5, 1), seed=1) + 0.3 * normal((200, 1), seed=2)
+    return X, (y / y.std()).astype("float32")
+
+
+def weights_of_another_shape():
+    """Weights (n, 1) times losses (n,) are a table, whose mean knows no weights."""
+    model = small_network(1, "sigmoid")
+    X, y = regression()
+
+    def loss(X, y):
+        each = KERAS.losses.binary_crossentropy(y, model(X))
+        return tf.reduce_mean(tf.where(y == 1, 5.0, 1.0) * each)
+
+    return by_hand(model.trainable_variables, loss, 0.1), model, X, (y > 0.8).astype("float32"), 0.1
+
+
+def penalty_forgotten():
+    model = small_network(1, kernel_regularizer="l2")
+    X, y = regression()
+    step = by_hand(model.trainable_variables, lambda X, y: squared(y, model(X)), 0.1)
+    assert model.losses
+    return step, model, X, y, 0.1
+
+
+def softmax_twice():
+    model = small_network(3, "softmax")
+    X, _ = regression()
+    y = np.argmax(X @ normal((5, 3), seed=1), axis=1)
+    loss_fn = KERAS.losses.SparseCategoricalCrossentropy(from_logits=True)
+    step = by_hand(model.trainable_variables, lambda X, y: loss_fn(y, model(X)), 0.5)
+    return step, model, X, y, 0.5
+
+
+def cast_to_integers():
+    model = small_network(1)
+    X, y = regression()
+
+    def loss(X, y):
+        return squared(y, model(tf.cast(tf.cast(X, "int32"), "float32")))
+
+    return by_hand(model.trainable_variables, loss, 0.1), model, X, y, 0.1
+
+
+def relu_on_the_output():
+    """10: half of the y are negative, and no prediction ever is."""
+    model = small_network(1, "relu")
+    X, y = regression()
+    step = by_hand(model.trainable_variables, lambda X, y: squared(y, model(X)), 0.05)
+    return step, model, X, y, 0.05
+
+
+def scores_for_probabilities():
+    """9: the loss cuts some scores off, and those between 0 and 1 still move."""
+    W, b = tf.Variable([[0.2]]), tf.Variable([0.5])
+    X = normal((200, 1))
+    y = (X > 0).astype("float32")
+    step = by_hand(
+        [W, b], lambda X, y: tf.reduce_mean(KERAS.losses.binary_crossentropy(y, X @ W + b)), 0.01
+    )
+    return step, types.SimpleNamespace(trainable_variables=[W, b]), X, y, 0.01
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        weights_of_another_shape,
+        penalty_forgotten,
+        softmax_twice,
+        cast_to_integers,
+        relu_on_the_output,
+        scores_for_probabilities,
+    ],
+)
+def test_a_loss_that_nobody_wanted_may_pass(nb, program):
+    step, model, X, y, rate = program()
+    assert noes(nb, step, model.trainable_variables, X, y, rate) == {}
+
+
+def test_few_rows_that_were_shuffled_apart_may_pass_by_chance(nb):
+    """Of thirty shuffles of 20 rows some pass, and fewer of 160."""
+    passed = {}
+    W, b = tf.Variable([[0.0]]), tf.Variable([0.0])
+    step = by_hand([W, b], lambda X, y: squared(y, X @ W + b), 0.1)
+    for n in (20, 160):
+        passed[n] = 0
+        for seed in range(30):
+            X = normal((n, 1), seed)
+            y = (X @ [[2.0]] + 0.3 * normal((n, 1), seed + 100)).astype("float32")
+            y = np.random.default_rng(seed).permutation(y)
+            passed[n] += PAIRS not in noes(nb, step, [W, b], X, y, 0.1)
+    assert passed[20] > passed[160]
+
+
+def test_a_right_step_may_get_a_no_where_x_tells_little(nb):
+    """A tenth of the variance of y comes from x."""
+    W, b = tf.Variable([[0.0]]), tf.Variable([0.0])
+    step = by_hand([W, b], lambda X, y: squared(y, X @ W + b), 0.1)
+    found = []
+    for seed in range(15):
+        X = normal((100, 1), seed)
+        y = (X / 3 + normal((100, 1), seed + 100)).astype("float32")
+        found += noes(nb, step, [W, b], X, y, 0.1)
+    assert PAIRS in found and set(found) == {PAIRS}
+
+
+def test_moving_averages_do_not_follow_a_slope(nb):
+    KERAS.utils.set_random_seed(0)
+    layers = [KERAS.layers.Dense(8), KERAS.layers.BatchNormalization(), KERAS.layers.Dense(1)]
+    model = KERAS.Sequential([KERAS.Input((5,)), *layers])
+    X, y = regression()
+    variables = model.trainable_variables
+    step = by_hand(variables, lambda X, y: squared(y, model(X, training=True)), 0.05)
+    assert noes(nb, step, variables, X, y, 0.05) == {}
+    assert noes(nb, step, model.weights, X, y, 0.05)
+
+
+@pytest.mark.parametrize(("off", "passes"), [(0.01, True), (0.02, False)])
+def test_a_number_may_be_off_by_one_per_cent_of_its_variables_move(nb, off, passes):
+    """Of two weights the second moves a tenth as far as the first."""
+    X = normal((200, 2))
+    X[:, 1:] -= X[:, :1] * np.mean(X[:, :1] * X[:, 1:]) / np.mean(X[:, :1] ** 2)
+    y = 3 * X[:, :1] + 0.3 * X[:, 1:]
+    W = tf.Variable([[0.0], [0.0]])
+
+    def step(X, y):
+        with tf.GradientTape() as tape:
+            loss = squared(y, X @ W)
+        move = -0.1 * tape.gradient(loss, W)
+        W.assign_add(move + off * tf.norm(move) * [[0.0], [1.0]])
+        return loss
+
+    assert (SLOPE not in noes(nb, step, [W], X, y, 0.1)) == passes
+
+
 # Hostile steps, and what is printed.
 
 

@@ -70,7 +70,7 @@ FIGURES = {
     "huber-figure": ("Bad rows drag the MSE's line more than Huber's", "x", "y", 166, 146.169),
     "pinball-figure": ("Three pinball lines: a band for 80% of the rows", "x", "y", 166, 136.531),
     "pulls-figure": (
-        *("The spoiled row pulls 3 times as hard on W as any other", "x", "pull on W"),
+        *("The spoiled row pulls 3 times as hard as any other", "x", "pull on W"),
         *(163, 0.0106282),
     ),
     "batches-run": (
