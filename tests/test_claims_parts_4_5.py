@@ -2,6 +2,9 @@
 
 import gc
 import math
+import subprocess
+import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -365,3 +368,159 @@ def test_descent_on_raw_x_would_need_tens_of_thousands_of_updates():
     columns = np.hstack([X_RAW, np.ones_like(X_RAW)])
     small, large = np.linalg.eigvalsh(2 * columns.T @ columns / len(columns))
     assert math.log(1e-4) / math.log(1 - small / large) > 10_000
+
+
+# Several devices: two that TensorFlow makes of one processor, in a process of their own.
+
+TWO_DEVICES = """
+import sys
+import warnings
+import numpy as np
+import tensorflow as tf
+processor = tf.config.list_physical_devices("CPU")[0]
+two = [tf.config.LogicalDeviceConfiguration()] * 2
+tf.config.set_logical_device_configuration(processor, two)
+X = np.array([[-1.0], [1.0], [-1.0], [1.0]], "float32")
+y = 3 * X
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+def fit(**options):
+    with strategy.scope():
+        layers = [tf.keras.Input((1,)), tf.keras.layers.Dense(1, kernel_initializer="zeros")]
+        model = tf.keras.Sequential(layers)
+        model.compile(tf.keras.optimizers.SGD(0.1, **options), "mse")
+    model.fit(X, y, batch_size=4, shuffle=False, verbose=0)
+    return model.get_weights()[0].item()
+
+def by_hand(update):
+    with strategy.scope():
+        W = tf.Variable([[0.0]])
+        optimizer = tf.keras.optimizers.SGD(0.1)
+        optimizer.build([W])
+
+    @tf.function
+    def step():
+        def part():
+            number = tf.distribute.get_replica_context().replica_id_in_sync_group
+            gradient = tf.reshape(tf.cast(number, "float32") + 1, (1, 1))
+            if update == "apply":
+                optimizer.apply([gradient], [W])
+            else:
+                W.assign_sub(0.1 * gradient)
+        strategy.run(part)
+    step()
+    return [copy.numpy().item() for copy in strategy.experimental_local_results(W)]
+"""
+
+
+def on_two_devices(source):
+    """What a script prints that goes on from TWO_DEVICES."""
+    said = subprocess.run(
+        [sys.executable, "-c", TWO_DEVICES + source],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert said.returncode == 0, said.stderr[-2000:]
+    return said.stdout.split()
+
+
+def test_each_device_clips_its_own_gradient_and_none_accumulates():
+    """The gradient for W is -6 on each, for b 0: clipped once W moves by 0.1, twice by 0.2."""
+    one_clip, two_clips, error = on_two_devices(
+        "print(0.1)\n"
+        "print(fit(global_clipnorm=1.0))\n"
+        "try:\n"
+        "    fit(gradient_accumulation_steps=2)\n"
+        "except RuntimeError:\n"
+        "    print('RuntimeError')\n"
+    )
+    assert float(two_clips) == pytest.approx(2 * float(one_clip)) and error == "RuntimeError"
+
+
+def test_apply_adds_up_over_devices_and_assign_sub_lets_copies_drift():
+    said = on_two_devices("print(*by_hand('apply'), *by_hand('assign_sub'))\n")
+    np.testing.assert_allclose([float(word) for word in said], [-0.3, -0.3, -0.1, -0.2], rtol=1e-5)
+
+
+# One graph for many sizes, functions that are frozen, and optimizers that count batches.
+
+
+def test_a_short_last_batch_is_traced_once_and_a_signature_traces_once_in_all():
+    sizes = [50, 50, 50, 10] * 5
+    signature = [tf.TensorSpec((None, 1), tf.float32)]
+    for options, traces in (({}, 2), ({"input_signature": signature}, 1)):
+        graph = tf.function(tf.reduce_sum, **options)
+        for size in sizes:
+            graph(tf.ones((size, 1)))
+        assert graph.experimental_get_tracing_count() == traces
+
+
+def test_a_function_read_from_outside_is_frozen_in_a_graph(nb):
+    W, b = tf.Variable([[0.0]]), tf.Variable([0.0])
+    names = nb.train_step.__globals__
+    eager, graph = nb.train_step, tf.function(nb.train_step)
+    stays = SGD(0.0)
+    first = float(graph(X, Y, [W, b], stays))
+    old = names["mse"]
+    names["mse"] = lambda y_true, y_pred: old(y_true, y_pred) + 1000
+    try:
+        assert float(graph(X, Y, [W, b], stays)) == pytest.approx(first)
+        assert float(eager(X, Y, [W, b], stays)) == pytest.approx(first + 1000)
+    finally:
+        names["mse"] = old
+
+
+def test_a_schedule_counts_the_batches_that_are_gathered():
+    halving = tf.keras.optimizers.schedules.ExponentialDecay(1.0, 10, 0.5)
+    W = tf.Variable(0.0)
+    optimizer = SGD(halving, gradient_accumulation_steps=5)
+    for _ in range(10):
+        optimizer.apply([tf.constant(0.0)], [W])
+    assert float(optimizer.learning_rate) == pytest.approx(0.5)
+
+
+def test_a_saved_own_step_is_loaded_if_its_class_is_handed_over(nb, tmp_path):
+    model = nb.OwnStep([tf.keras.Input((1,)), tf.keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    model.fit(X, Y, verbose=0)
+    model.save(tmp_path / "own.keras")
+    with pytest.raises(TypeError, match="OwnStep"):
+        tf.keras.models.load_model(tmp_path / "own.keras")
+    again = tf.keras.models.load_model(
+        tmp_path / "own.keras", custom_objects={"OwnStep": nb.OwnStep}
+    )
+    np.testing.assert_array_equal(again.predict(X, verbose=0), model.predict(X, verbose=0))
+
+
+def test_a_loss_scale_optimizer_divides_what_nobody_has_multiplied():
+    moved = {}
+    for scaled in (False, True):
+        W = tf.Variable([[0.0]])
+        optimizer = tf.keras.optimizers.LossScaleOptimizer(SGD(0.1))
+        optimizer.build([W])
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(tf.square(X @ W - Y))
+            loss = optimizer.scale_loss(loss) if scaled else loss
+        optimizer.apply(tape.gradient(loss, [W]), [W])
+        moved[scaled] = W.numpy().item()
+    assert moved[True] == pytest.approx(0.2 * np.mean(X * Y), rel=1e-4)
+    assert moved[False] == pytest.approx(moved[True] / 32768, rel=1e-4)
+
+
+def test_an_epoch_of_steps_goes_on_where_the_last_one_stopped():
+    """Five batches, three to an epoch: with the message 3, 2, 3 and 2, and after repeat 3 each."""
+    dataset = tf.data.Dataset.from_tensor_slices((X, Y)).batch(32)
+    for data, updates in ((dataset, [3, 5, 8, 10]), (dataset.repeat(), [3, 6, 9, 12])):
+        model = dense_line()
+        model.compile(SGD(0.1), "mse")
+        seen = []
+        count = tf.keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: seen.append(int(model.optimizer.iterations))  # noqa: B023
+        )
+        with warnings.catch_warnings(record=True) as messages:
+            warnings.simplefilter("always")
+            model.fit(data, steps_per_epoch=3, epochs=4, callbacks=[count], verbose=0)
+        ran_out = ["ran out of data" in str(message.message) for message in messages]
+        assert seen == updates and any(ran_out) == (data is dataset)

@@ -893,7 +893,7 @@ def test_machines_that_fail_get_a_line_and_no_process_is_left(machines, name):
     script.write_text(source)
     begin = time.monotonic()
     with pytest.raises(RuntimeError, match=words):
-        nb.run_machines(command, seconds)
+        nb.run_machines(command, folder, seconds)
     assert not left_running(folder)
     if FAILING[name][0] != "worker":  # nothing imports TensorFlow
         assert time.monotonic() - begin < 20
@@ -903,28 +903,28 @@ def test_machines_that_fail_get_a_line_and_no_process_is_left(machines, name):
 def test_machines_that_are_interrupted_leave_no_process(machines, monkeypatch):
     nb, folder, command = machines
 
-    def interrupt(machines):
+    def interrupt(seconds):
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(nb.run_machines.__globals__, "exit_codes", interrupt)
+    monkeypatch.setattr(nb.run_machines.__globals__["time"], "sleep", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        nb.run_machines(command)
+        nb.run_machines(command, folder)
     assert not left_running(folder)
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_a_machine_that_prints_much_is_not_held_up(machines, stream):
-    """A pipe that nobody reads is full after some 64 kB, and the machine would wait for ever."""
+    """Into a pipe that nobody reads go some 64 kB, and the machine would wait for ever."""
     nb, folder, command = machines
     (folder / "worker.py").write_text(f"import sys; sys.{stream}.write('x' * 300_000)")
-    said = nb.run_machines(command, 30)
+    said = nb.run_machines(command, folder, 30)
     assert len(said) == (600_000 if stream == "stdout" else 0)
 
 
 def test_machines_are_one_machine_with_all_rows(machines):
     """On other rows: W and b with the right loss, and the doubled rate with the wrong one."""
-    nb, _, command = machines
-    said = nb.run_machines(command)
+    nb, folder, command = machines
+    said = nb.run_machines(command, folder)
     X, y = normalized(n=20)
     lines = re.findall(r"machine (\d), 10 rows, (\w+), rate (.+):\n    W = (.+), b = (.+)", said)
     assert len(lines) == 6
@@ -937,7 +937,7 @@ def test_machines_are_one_machine_with_all_rows(machines):
 def test_addresses_are_on_the_loopback_interface(machines):
     nb, folder, command = machines
     (folder / "worker.py").write_text("import os; print(os.environ['TF_CONFIG'])")
-    said = nb.run_machines(command)
+    said = nb.run_machines(command, folder)
     ports = re.findall(r'"127\.0\.0\.1:(\d+)"', said)
     assert len(ports) == 4 and ports[:2] == ports[2:] and ports[0] != ports[1]
     assert "0.0.0.0" not in said and os.environ.get("TF_CONFIG") is None
@@ -1225,7 +1225,7 @@ def test_the_machine_that_fails_has_the_last_word(machines, failing):
         f"{NOTHING}"
     )
     with pytest.raises(RuntimeError, match=f"ValueError: machine {failing} has no rows"):
-        nb.run_machines(command, 60)
+        nb.run_machines(command, folder, 60)
 
 
 def test_a_comparison_that_is_turned_round_keeps_nothing(nb, capsys):
@@ -1238,3 +1238,21 @@ def test_a_comparison_that_is_turned_round_keeps_nothing(nb, capsys):
     exec(source.replace("held_out < best_loss", "held_out > best_loss"), names)  # noqa: S102
     assert "stopped after 5 updates, and the best was after 0" in capsys.readouterr().out
     assert "kept_W" not in names
+
+
+FIT_ON_MACHINES = """
+import numpy as np
+import tensorflow as tf
+X = np.ones((4, 1), "float32")
+with tf.distribute.MultiWorkerMirroredStrategy().scope():
+    model = tf.keras.Sequential([tf.keras.Input((1,)), tf.keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+model.fit(X, X, batch_size=4, verbose=0)
+"""
+
+
+def test_fit_does_not_run_on_several_machines(machines):
+    nb, folder, command = machines
+    (folder / "worker.py").write_text(FIT_ON_MACHINES)
+    with pytest.raises(RuntimeError, match="PerReplica"):
+        nb.run_machines(command, folder)

@@ -43,6 +43,7 @@ EXPLAINED = {
     "3.5": "1 / sqrt(800), in per cent",
     "2.22": "a version of TensorFlow",
     "3.15": "a version of Keras",
+    "32,768": "the first scale of a LossScaleOptimizer, measured by a test",
     "3.14": "an example in the table of cures",
     "1020": "another",
     "9999": "another, for a gap",
