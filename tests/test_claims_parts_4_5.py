@@ -524,3 +524,37 @@ def test_an_epoch_of_steps_goes_on_where_the_last_one_stopped():
             model.fit(data, steps_per_epoch=3, epochs=4, callbacks=[count], verbose=0)
         ran_out = ["ran out of data" in str(message.message) for message in messages]
         assert seen == updates and any(ran_out) == (data is dataset)
+
+
+def test_a_tf_function_that_is_not_traced_yet_takes_the_loss_of_its_first_call(nb):
+    W, b, stays = tf.Variable([[0.0]]), tf.Variable([0.0]), SGD(0.0)
+    names, graph = nb.train_step.__globals__, tf.function(nb.train_step)
+    old = names["mse"]
+    names["mse"] = lambda y_true, y_pred: old(y_true, y_pred) + 1000
+    try:
+        first = float(graph(X, Y, [W, b], stays))
+    finally:
+        names["mse"] = old
+    assert first == pytest.approx(np.mean(Y**2) + 1000, rel=1e-5)
+
+
+def test_fit_counts_patience_in_epochs():
+    model = dense_line()
+    model.compile(SGD(0.0), "mse")
+    stop = tf.keras.callbacks.EarlyStopping("loss", patience=5)
+    log = model.fit(X, Y, batch_size=10, epochs=30, shuffle=False, callbacks=[stop], verbose=0)
+    assert len(log.history["loss"]) == 6 and int(model.optimizer.iterations) == 96
+
+
+def test_a_dataset_that_repeats_never_ends_its_first_epoch_without_steps():
+    model = dense_line()
+    model.compile(SGD(0.1), "mse")
+
+    def after(batch, logs):
+        if batch == 50:  # ten times as many as there are
+            raise InterruptedError
+
+    watch = tf.keras.callbacks.LambdaCallback(on_train_batch_end=after)
+    dataset = tf.data.Dataset.from_tensor_slices((X, Y)).batch(32).repeat()
+    with pytest.raises(InterruptedError):
+        model.fit(dataset, epochs=1, callbacks=[watch], verbose=0)

@@ -1256,3 +1256,15 @@ def test_fit_does_not_run_on_several_machines(machines):
     (folder / "worker.py").write_text(FIT_ON_MACHINES)
     with pytest.raises(RuntimeError, match="PerReplica"):
         nb.run_machines(command, folder)
+
+
+def test_the_machine_that_was_not_done_in_time_has_the_last_word(machines):
+    nb, folder, command = machines
+    (folder / "worker.py").write_text(
+        "import json, os, sys, time\n"
+        "number = json.loads(os.environ['TF_CONFIG'])['task']['index']\n"
+        "print('machine', number, file=sys.stderr, flush=True)\n"
+        "time.sleep(1000 * number)\n"
+    )
+    with pytest.raises(RuntimeError, match=r"\[0, None\] within 3 s: machine 1"):
+        nb.run_machines(command, folder, 3)
