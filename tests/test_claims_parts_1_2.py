@@ -81,19 +81,41 @@ def test_the_first_loop_runs_by_itself_and_leaves_nearly_2_and_3(monkeypatch):
     assert float(names["loss"]) == pytest.approx(2, abs=1e-4)
 
 
+def test_fit_makes_the_updates_of_our_loop_on_the_three_points(nb):
+    """The same losses in all twenty epochs, each before its update, and the same line."""
+    X, y = np.array([[-1.0], [0.0], [1.0]]), np.array([[2.0], [1.0], [6.0]])
+    W = b = 0.0
+    ours = []
+    for _ in range(20):
+        error = X * W + b - y
+        ours.append(np.mean(error**2))
+        W, b = W - 0.2 * np.mean(error * X), b - 0.2 * np.mean(error)
+    names = {"tf": nb.tf, "X": X, "y": y}
+    exec(CELLS["fit-points"].source, names)  # noqa: S102
+    assert names["fit"].history["loss"] == pytest.approx(ours, rel=1e-5)
+    assert names["dense"].get_weights()[0].item() == pytest.approx(W, rel=1e-5)
+    assert names["dense"].get_weights()[1].item() == pytest.approx(b, rel=1e-5)
+    # No loss is so near the edge of its fourth decimal that another rounding would show.
+    edges = [abs(loss * 10_000 % 1 - 0.5) / 10_000 for loss in ours[:5]]
+    assert min(edges) > 2e-6  # four units in the last place of a float32
+
+
 def test_on_raw_x_both_the_scale_and_the_mean_hold_b_back():
-    """W at its best: 0.9996 of b's distance an update, 2% after 10,000; in the run about 40%."""
-    factor = 1 - 2 * 0.0002
-    assert factor == pytest.approx(0.9996)
-    assert factor**10_000 == pytest.approx(0.02, abs=0.005)
+    """Both alone are slow. W soon makes up for the wrong b, and b's derivative is a quarter then."""
     best_W, best_b = np.polyfit(X_RAW.ravel(), Y_TRAIN.ravel(), 1)
+    factor = 1 - 2 * 0.0002
     b = 0.0
     for _ in range(100):
         b -= 0.0002 * 2 * np.mean(best_W * X_RAW + b - Y_TRAIN)
     assert (best_b - b) / best_b == pytest.approx(factor**100, rel=1e-6)
+    assert factor**10_000 == pytest.approx(0.02, abs=0.005)
     W = b = 0.0
-    for _ in range(10_000):
+    for t in range(10_000):
         error = W * X_RAW + b - Y_TRAIN
+        if t in (20, 1000, 5000):
+            best_for_b = np.mean(X_RAW * (Y_TRAIN - b)) / np.mean(X_RAW**2)
+            assert W == pytest.approx(best_for_b, rel=1e-3)
+            assert 0.2 < 2 * np.mean(error) / (2 * (b - best_b)) < 0.27
         W, b = W - 0.0004 * np.mean(error * X_RAW), b - 0.0004 * np.mean(error)
     assert (best_b - b) / best_b == pytest.approx(0.4, abs=0.03)
 

@@ -29,7 +29,6 @@ CELLS = {cell.id: cell for cell in code_cells(read())}
 # Whichever Matplotlib draws: title and labels of the last axes, number and mean height of all points.
 FIGURES = {
     "loop-figure": ("Twenty updates bring the line close to the best one", "x", "y", 15, 1.0),
-    "data-figure": ("200 points scatter about the planted line", "x", "y", 202, 142.592),
     "loss-figure": (
         "The loss falls to about that of the true line",
         "updates",

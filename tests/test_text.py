@@ -40,7 +40,7 @@ EXPLAINED = {
     "740": "0.1 times 2 times 3,700, in the sentence itself",
     "3,700": "3,702, rounded",
     "1.48": "0.0002 times 7,404, rounded",
-    "0.9996": "1 - 2 times 0.0002, in the sentence itself",
+    "0.48": "1 - 1.48, in the sentence itself",
     "3.5": "1 / sqrt(800), in per cent",
     "2.22": "a version of TensorFlow",
     "3.15": "a version of Keras",
