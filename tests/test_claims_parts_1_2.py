@@ -904,6 +904,26 @@ def test_for_normalized_x_the_errors_of_w_and_b_have_nothing_to_do_with_each_oth
     assert np.corrcoef(slopes, b - slopes * MEAN)[0, 1] < -0.8
 
 
+def test_the_true_line_lies_above_the_minimum_by_the_squares_of_two_distances(redrawn):
+    """For each draw exactly; and on average each square is the variance divided by n."""
+    y, W, b = redrawn
+    n = len(X_RAW)
+    true_W, true_b = 2.5 * X_RAW.std(), 10 + 2.5 * MEAN
+    excess = np.mean((X_NORM * true_W + true_b - y) ** 2, axis=0)
+    excess -= np.mean((X_NORM * W + b - y) ** 2, axis=0)
+    squares = (true_W - W) ** 2, (true_b - b) ** 2
+    assert excess == pytest.approx(sum(squares), rel=1e-9, abs=1e-9)
+    for square in squares:
+        assert square.mean() == pytest.approx(100 / n, rel=0.08)
+
+
+def test_on_raw_x_the_steep_direction_is_nearly_that_of_w_and_the_flat_one_that_of_b():
+    A = np.column_stack([X_RAW, np.ones(len(X_RAW))])
+    values, vectors = np.linalg.eigh(2 / len(A) * A.T @ A)
+    assert values == pytest.approx([FLAT, STEEP])
+    assert abs(vectors[1, 0]) > 0.999 and abs(vectors[0, 1]) > 0.999
+
+
 @pytest.mark.parametrize("draw", [0, 1, 2])
 def test_the_loop_need_not_be_run_because_it_ends_at_two_means(nb_part_1, redrawn, draw):
     y, W, b = redrawn
