@@ -38,6 +38,7 @@ EXPLAINED = {
     "3.26": "light years in a parsec",
     "0.13": "0.1 times 2 times two thirds, in the sentence itself",
     "740": "0.1 times 2 times 3,700, in the sentence itself",
+    "739": "740 - 1, in the sentence itself",
     "3,700": "3,702, rounded",
     "1.48": "0.0002 times 7,404, rounded",
     "0.48": "1 - 1.48, in the sentence itself",
