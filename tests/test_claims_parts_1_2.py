@@ -660,7 +660,7 @@ def test_small_differences_lose_digits_in_float32():
 def test_tensorflow_is_asked_to_report_errors_and_nothing_else():
     logger = tf.get_logger()
     before = logger.level
-    first = CELLS["gradient-step"].source.splitlines()[0]
+    first = CELLS["fail-outside"].source.splitlines()[0]
     try:
         logger.setLevel("DEBUG")
         exec(first, {"tf": tf})  # noqa: S102
