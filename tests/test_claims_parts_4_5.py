@@ -447,29 +447,134 @@ def test_apply_adds_up_over_devices_and_assign_sub_lets_copies_drift():
 # One graph for many sizes, functions that are frozen, and optimizers that count batches.
 
 
-def test_a_short_last_batch_is_traced_once_and_a_signature_traces_once_in_all():
-    sizes = [50, 50, 50, 10] * 5
-    signature = [tf.TensorSpec((None, 1), tf.float32)]
-    for options, traces in (({}, 2), ({"input_signature": signature}, 1)):
-        graph = tf.function(tf.reduce_sum, **options)
+def step_arguments(optimizer=None):
+    """W and b at zero, and an optimizer, as `train_step` takes them."""
+    return [tf.Variable([[0.0]]), tf.Variable([0.0])], optimizer or SGD(0.0)
+
+
+def test_a_short_last_batch_is_traced_once_and_many_sizes_twice_at_most(nb):
+    variables, stays = step_arguments()
+    for options, sizes, traces in (
+        ({}, [50, 50, 50, 10] * 5, 2),
+        ({}, [10, 20, 30, 40, 7], 5),
+        ({"reduce_retracing": True}, [10, 20, 30, 40, 7], 2),
+    ):
+        graph = tf.function(nb.train_step, **options)
         for size in sizes:
-            graph(tf.ones((size, 1)))
+            graph(X[:size], Y[:size], variables, stays)
         assert graph.experimental_get_tracing_count() == traces
 
 
-def test_a_function_read_from_outside_is_frozen_in_a_graph(nb):
-    W, b = tf.Variable([[0.0]]), tf.Variable([0.0])
+def test_a_function_read_from_outside_is_frozen_until_the_next_trace(nb):
+    """So a shorter batch trains with the new loss, and the others with the old one."""
+    variables, stays = step_arguments()
     names = nb.train_step.__globals__
     eager, graph = nb.train_step, tf.function(nb.train_step)
-    stays = SGD(0.0)
-    first = float(graph(X, Y, [W, b], stays))
+    first = float(graph(X, Y, variables, stays))
     old = names["mse"]
     names["mse"] = lambda y_true, y_pred: old(y_true, y_pred) + 1000
     try:
-        assert float(graph(X, Y, [W, b], stays)) == pytest.approx(first)
-        assert float(eager(X, Y, [W, b], stays)) == pytest.approx(first + 1000)
+        assert float(graph(X, Y, variables, stays)) == pytest.approx(first)
+        assert float(eager(X, Y, variables, stays)) == pytest.approx(first + 1000)
+        shorter = float(old(Y[:10], 0 * Y[:10])) + 1000
+        assert float(graph(X[:10], Y[:10], variables, stays)) == pytest.approx(shorter)
     finally:
         names["mse"] = old
+
+
+def test_an_array_read_from_outside_is_frozen_too():
+    outside = {"rows": np.ones(3, "float32")}
+    graph = tf.function(lambda: tf.reduce_sum(outside["rows"]))
+    assert float(graph()) == 3
+    outside["rows"] = np.zeros(3, "float32")
+    assert float(graph()) == 3
+
+
+def test_a_print_speaks_once_for_each_trace(capsys):
+    def speaks(x):
+        print("traced")
+        return 2 * x
+
+    graph = tf.function(speaks, autograph=False)
+    for x in (tf.zeros(1), tf.zeros(1), tf.zeros(2), tf.zeros(2)):
+        graph(x)
+    assert capsys.readouterr().out.split() == ["traced", "traced"]
+
+
+def test_another_optimizer_is_another_trace_and_adam_is_bound_to_the_first(nb):
+    variables, sgd = step_arguments(SGD(0.1))
+    graph = tf.function(nb.train_step)
+    graph(X, Y, variables, sgd)
+    graph(X, Y, variables, SGD(0.2))
+    assert graph.experimental_get_tracing_count() == 2
+
+    adam = tf.keras.optimizers.Adam
+    graph = tf.function(nb.train_step)
+    graph(X, Y, variables, adam(0.1))
+    with pytest.raises(ValueError):
+        graph(X, Y, variables, adam(0.2))
+
+    graph = tf.function(nb.train_step)
+    for optimizer in (adam(0.1), adam(0.2)):
+        optimizer.build(variables)
+        graph(X, Y, variables, optimizer)
+
+
+def test_a_schedule_cannot_be_set():
+    optimizer = SGD(tf.keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.5))
+    with pytest.raises(TypeError, match="not settable"):
+        optimizer.learning_rate = 0.01
+
+
+def test_an_if_on_a_tensor_is_converted_in_a_tf_function_and_not_under_fit():
+    def smaller(x):
+        if x > 1:
+            x = x / 2
+        return x
+
+    assert float(tf.function(smaller)(tf.constant(4.0))) == 2
+
+    class Asks(tf.keras.Sequential):
+        def train_step(self, data):
+            return {"loss": smaller(tf.reduce_mean(data[1]))}
+
+    model = Asks([tf.keras.layers.Dense(1)])
+    model.compile("sgd")
+    with pytest.raises(Exception, match="as a Python `bool`"):
+        model.fit(X, Y, verbose=0)
+
+
+def test_early_stopping_begins_anew_when_training_begins_again(tmp_path):
+    """And the backup holds nothing of it: its files are the model's and a counter's."""
+    stop = tf.keras.callbacks.EarlyStopping("loss", patience=5)
+    stop.best, stop.wait, stop.best_weights = 0.5, 3, [1]
+    stop.on_train_begin()
+    assert stop.wait == 0 and stop.best_weights is None and stop.best != 0.5
+    backup = tf.keras.callbacks.BackupAndRestore(tmp_path, delete_checkpoint=False)
+    model = dense_line()
+    model.compile("sgd", "mse")
+    model.fit(X, Y, epochs=1, verbose=0, callbacks=[backup, stop])
+    files = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert files and all("weights" in name or "metadata" in name for name in files)
+    (metadata,) = [path for path in tmp_path.rglob("*metadata*") if path.is_file()]
+    assert "epoch" in metadata.read_text() and "wait" not in metadata.read_text()
+
+
+def test_a_generator_needs_to_go_on_for_ever():
+    batches = list(zip(np.split(X, 5), np.split(Y, 5), strict=True))
+
+    def updates_by(rows):
+        model, seen = dense_line(), [0]
+        model.compile(SGD(0.1), "mse")
+        count = tf.keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: seen.append(int(model.optimizer.iterations))
+        )
+        model.fit(rows, steps_per_epoch=5, epochs=3, callbacks=[count], verbose=0)
+        return np.diff(seen).tolist()
+
+    with pytest.warns(UserWarning, match="ran out of data"):
+        assert updates_by(batch for batch in batches) != [5, 5, 5]
+    assert updates_by(batch for _ in range(99) for batch in batches) == [5, 5, 5]
 
 
 def test_a_schedule_counts_the_batches_that_are_gathered():
@@ -492,6 +597,46 @@ def test_a_saved_own_step_is_loaded_if_its_class_is_handed_over(nb, tmp_path):
         tmp_path / "own.keras", custom_objects={"OwnStep": nb.OwnStep}
     )
     np.testing.assert_array_equal(again.predict(X, verbose=0), model.predict(X, verbose=0))
+
+
+def test_a_saved_loss_of_your_own_is_handed_over_too(nb, tmp_path):
+    """Otherwise it is not found, or it is Keras' own of the same name."""
+
+    def my_loss(y_true, y_pred):
+        return tf.reduce_mean(tf.abs(y_pred - y_true))
+
+    step = {"OwnStep": nb.OwnStep}
+    losses = {}
+    for loss_fn in (my_loss, nb.huber):
+        model = nb.OwnStep([tf.keras.Input((1,)), tf.keras.layers.Dense(1)])
+        model.compile("sgd", loss_fn)
+        model.fit(X, Y, verbose=0)
+        path = tmp_path / "own.keras"
+        model.save(path)
+        again = tf.keras.models.load_model(path, custom_objects=step | {loss_fn.__name__: loss_fn})
+        losses["mine"] = again.evaluate(X, Y, batch_size=160, verbose=0)
+        if loss_fn is nb.huber:
+            again = tf.keras.models.load_model(path, custom_objects=step)
+            losses["theirs"] = again.evaluate(X, Y, batch_size=160, verbose=0)
+            y_pred = again.predict(X, verbose=0)
+        else:
+            with pytest.raises(TypeError, match="Could not locate"):
+                tf.keras.models.load_model(path, custom_objects=step)
+    assert losses["mine"] == pytest.approx(float(nb.huber(Y, y_pred)), rel=1e-4)
+    keras_huber = np.mean(tf.keras.losses.huber(Y, y_pred))
+    assert losses["theirs"] == pytest.approx(keras_huber, rel=1e-4) != losses["mine"]
+
+
+def test_the_factor_of_a_loss_scale_optimizer_is_halved_and_doubled():
+    W, bad, good = tf.Variable(0.0), tf.constant(np.nan), tf.constant(1.0)
+    optimizer = tf.keras.optimizers.LossScaleOptimizer(SGD(0.0))
+    assert optimizer.dynamic_growth_steps == 2000
+    optimizer = tf.keras.optimizers.LossScaleOptimizer(SGD(0.0), dynamic_growth_steps=3)
+    factors = []
+    for gradient in (good, bad, good, good, good, good):
+        optimizer.apply([gradient], [W])
+        factors.append(float(optimizer.dynamic_scale))
+    assert factors == [32768, 16384, 16384, 16384, 32768, 32768]
 
 
 def test_a_loss_scale_optimizer_divides_what_nobody_has_multiplied():

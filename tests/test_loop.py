@@ -109,7 +109,7 @@ def test_row_scores():
     """The RMSE and the noise; then R², and R² of predicting 0."""
     y_pred = SLOPE * X_TEST + INTERCEPT
     mse = np.mean((y_pred - Y_TEST) ** 2)
-    assert_prints(printed(CELLS["predicted-figure"]), [mse**0.5, 10])
+    assert_prints(printed(CELLS["fit-figure"]), [mse**0.5, 10])
     before = np.mean(Y_TEST**2)
     scores = [1 - mse / Y_TEST.var(), 1 - before / Y_TEST.var()]
     assert_prints(printed(CELLS["r-squared"]), scores)
@@ -121,6 +121,8 @@ SLOPES = [2 * np.mean(ERROR * X_NORM), 2 * np.mean(ERROR)]
 SE = 10 / (STD * 160**0.5)
 SE_B = 10 * (1 / 160 + MEAN**2 / (160 * STD**2)) ** 0.5
 UNDER = numpy_descent(X_RAW, Y_TRAIN, 100, 0.99 * LIMIT)[0]
+WAIT = round(np.log(0.01) / np.log(1 - 0.9 * LIMIT * FLAT))
+ARRIVAL = raw_rows(0.9 * LIMIT, (WAIT,), 2)
 OVER = numpy_descent(X_RAW, Y_TRAIN, 100, 1.01 * LIMIT)[0]
 
 # cell: the numbers that it must print, from the formulas of its prose
@@ -139,8 +141,7 @@ NUMBERS = {
     "raw-creeps": raw_rows(0.0002, (1, 10, 100, 1000, 10_000), 1, 2),
     "normalize": [MEAN, STD, 0, 1, abs((X_TEST.mean() - MEAN) / STD), X_TEST.std() / STD],
     "train-run": train_rows(),
-    "loss-figure": [LOSS_BEST, TRUE_LOSS],
-    "variables-figure": [2.5 * STD, 10 + 2.5 * MEAN],
+    "loss-figure": [W_BEST, B_BEST, LOSS_BEST, 2.5 * STD, 10 + 2.5 * MEAN, TRUE_LOSS],
     "recover": [SLOPE, 2.5, INTERCEPT, 10],
     "new-x": [50 * SLOPE + INTERCEPT],
     "gradient-step": SLOPES,
@@ -157,14 +158,8 @@ NUMBERS = {
     "rate-edges-run": [0.99, UNDER[0], UNDER[-1], 1.01, OVER[0], OVER[-1]],
     "rate-y-run": [1e6 * W_BEST, 1e6 * B_BEST],
     "rate-features-run": [1, 1, 2, 1 / 2, 5, 1 / 5],
-    "normalize-raw": [
-        *raw_rows(0.9 * LIMIT, (1, 10, 100), 1, 2),
-        SLOPE,
-        INTERCEPT,
-        1,
-        np.log(0.01) / np.log(1 - 0.9 * LIMIT * FLAT),
-        STEEP / FLAT,
-    ],
+    "normalize-raw": [*raw_rows(0.9 * LIMIT, (1, 10, 100), 1, 2), SLOPE, INTERCEPT],
+    "valley-arrival": [*ARRIVAL, 100 * (1 - ARRIVAL[1] / INTERCEPT), STEEP / FLAT],
     "convert-back-run": [SLOPE, INTERCEPT, 1, SLOPE, INTERCEPT],
     "noise-part-1": [SLOPE, SE, 2.5, INTERCEPT, SE_B, 10],
 }

@@ -18,7 +18,7 @@ DATA = HERE / "data"
 
 NOTEBOOK_CELLS = read().cells
 IDS = [cell.id for cell in NOTEBOOK_CELLS]
-SECTION = NOTEBOOK_CELLS[IDS.index("part5") : IDS.index("exercises")]
+SECTION = NOTEBOOK_CELLS[IDS.index("own-data") : IDS.index("exercises")]
 SOURCE = {cell.id: cell.source for cell in SECTION}
 
 SECTION_TEXT = "\n".join(SOURCE.values())

@@ -62,7 +62,7 @@ IN_THE_RUN = {
         "data-split",
         "order[:-40]",
         "order[-160:]",
-        "predicted-figure",
+        "fit-figure",
     ),
     "split: y not with its x": ("data-split", "y_all[train_rows]", "y_all[:160]", "recover"),
     "split: not shuffled": ("data-split", "permutation(N)", "choice(N, N)", "normalize"),
@@ -71,7 +71,7 @@ IN_THE_RUN = {
         "normalize",
         "(X_test - x_mean)",
         "(X_test - 50)",
-        "predicted-figure",
+        "fit-figure",
     ),
     "x: not normalized": ("train-run", "train(X_train_norm", "train(X_train", "train-run"),
 }

@@ -100,11 +100,11 @@ def test_links_images_sections_and_licence_of_the_readme_exist():
 KEY_RESULTS = {
     "slope": ("noise-part-1", r"slope: +(\S+) ± (\S+), planted 2\.5"),
     "intercept": ("noise-part-1", r"intercept: (\S+) ± (\S+), planted 10\.0"),
-    "training loss": ("loss-figure", r"end: +(\S+)\n.*loss: (\S+)"),
-    "RMSE on 40 unseen rows": ("predicted-figure", r"RMSE (\S+), and the noise is (10)"),
+    "training loss": ("loss-figure", r"end: .*loss (\S+)\n.*loss (\S+)"),
+    "RMSE on 40 unseen rows": ("fit-figure", r"RMSE (\S+), and the noise is (10)"),
     "R² on 40 unseen rows": ("r-squared", r"R² (\S+)()"),
     "Hubble's line, km/s per Mpc": ("hubble-data", r"loop: v = (\S+) .*\n.* v = (\S+)"),
-    "condition number, raw x": ("normalize-raw", r"condition number: (\S+)()"),
+    "condition number, raw x": ("valley-arrival", r"condition number: (\S+)()"),
     "bugs that a falling loss misses": ("bugs-run", r"the loss falls in (\d+) of (21)"),
 }
 
