@@ -613,8 +613,8 @@ def test_the_check_returns_float64_columns_paired_by_position_or_by_labels(nb, x
 
 @pytest.fixture
 def loss_at(nb, monkeypatch):
-    """The notebook's function of two numbers, on the notebook's normalized rows."""
-    monkeypatch.setitem(nb.loss_at.__globals__, "X64", X_NORM)
+    """The notebook's function of two numbers, on the notebook's raw rows."""
+    monkeypatch.setitem(nb.loss_at.__globals__, "X_raw", X_RAW)
     monkeypatch.setitem(nb.loss_at.__globals__, "y64", Y_TRAIN)
     return nb.loss_at
 
@@ -626,8 +626,8 @@ def central(f, x, h):
 
 @pytest.mark.parametrize("h", [0.01, 1.0, 100.0])
 def test_a_central_difference_of_a_quadratic_loss_is_off_by_rounding_only(nb, loss_at, h):
-    right = slopes_at(nb, *NORMALIZED, 40, -7.0)
-    found = [central(lambda W: loss_at(W, -7), 40, h), central(lambda b: loss_at(40, b), -7, h)]
+    right = slopes_at(nb, X_RAW, Y_TRAIN, 4.0, -7.0)
+    found = [central(lambda W: loss_at(W, -7), 4, h), central(lambda b: loss_at(4, b), -7, h)]
     assert found == pytest.approx(right, rel=1e-8)
 
 
@@ -671,10 +671,10 @@ def test_tensorflow_is_asked_to_report_errors_and_nothing_else():
 
 def right_slopes():
     """The names that the two assertions of the cells compare, with the right values."""
-    error = 40 * X_NORM - 7 - Y_TRAIN
+    error = 4 * X_RAW - 7 - Y_TRAIN
     names = {"np": np}
     for way in ("step", "formula", "difference"):
-        names[f"{way}_W"], names[f"{way}_b"] = 2 * np.mean(error * X_NORM), 2 * np.mean(error)
+        names[f"{way}_W"], names[f"{way}_b"] = 2 * np.mean(error * X_RAW), 2 * np.mean(error)
     return names
 
 
@@ -954,13 +954,21 @@ def test_a_standard_deviation_from_400_draws_is_uncertain_by_three_and_a_half_pe
     assert found.std() / 10 == pytest.approx(0.035, abs=0.002)
 
 
+def test_the_loss_of_the_learned_line_says_what_the_noise_was():
+    """n / (n - 2) times the loss is the variance of the noise, on average."""
+    noise = np.random.default_rng(5).normal(0, 10, size=(160, 20_000))
+    loss = np.mean(noise**2, 0) - np.mean(X_NORM * noise, 0) ** 2 - np.mean(noise, 0) ** 2
+    assert np.mean(loss) * 160 / 158 == pytest.approx(100, rel=3e-3)
+
+
 # ----------------------------------------------- Part 2, The learning rate you can drag
 
 
 @pytest.mark.parametrize("radius", [2, 40, 160])
-def test_the_rings_of_the_film_join_points_of_equal_loss(loss_at, radius):
+def test_the_rings_of_the_film_join_points_of_equal_loss(radius):
     angles = np.linspace(0, 6, 7)
-    ring = [loss_at(W_BEST + radius * np.cos(a), B_BEST + radius * np.sin(a)) for a in angles]
+    lines = [(W_BEST + radius * np.cos(a), B_BEST + radius * np.sin(a)) for a in angles]
+    ring = [np.mean((X_NORM * W + b - Y_TRAIN) ** 2) for W, b in lines]
     np.testing.assert_allclose(np.array(ring) - LOSS_BEST, radius**2, rtol=1e-6)
 
 

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from notebook_runner import code_cells, python_of, read
 from test_extensions import normalized
 from test_loop import X_NORM, X_RAW, Y_TRAIN
 
+CELLS = {cell.id: cell for cell in code_cells(read())}
 SGD = tf.keras.optimizers.SGD
 X, Y = X_NORM.astype("float32"), Y_TRAIN.astype("float32")
 
@@ -442,6 +444,57 @@ def test_each_device_clips_its_own_gradient_and_none_accumulates():
 def test_apply_adds_up_over_devices_and_assign_sub_lets_copies_drift():
     said = on_two_devices("print(*by_hand('apply'), *by_hand('assign_sub'))\n")
     np.testing.assert_allclose([float(word) for word in said], [-0.3, -0.3, -0.1, -0.2], rtol=1e-5)
+
+
+def test_on_two_devices_a_single_number_doubles_the_update_and_one_for_each_row_does_not():
+    """And OwnStep's log is then half the loss."""
+    source = python_of(CELLS["own-step"])
+    said = on_two_devices(
+        source
+        + """
+
+def squares(y_true, y_pred):
+    return tf.square(y_pred - y_true)
+
+def mean(y_true, y_pred):
+    return tf.reduce_mean(squares(y_true, y_pred))
+
+for kind in (tf.keras.Sequential, OwnStep):
+    for loss_fn in (mean, squares):
+        with strategy.scope():
+            layers = [tf.keras.Input((1,)), tf.keras.layers.Dense(1, kernel_initializer="zeros")]
+            model = kind(layers)
+            model.compile(tf.keras.optimizers.SGD(0.1), loss_fn)
+        log = model.fit(X, y, batch_size=4, shuffle=False, verbose=0).history
+        print(model.get_weights()[0].item(), log["loss"][0])
+"""
+    )
+    W, loss = np.array([float(word) for word in said]).reshape(2, 2, 2).transpose(2, 0, 1)
+    np.testing.assert_allclose(W, [[1.2, 0.6], [1.2, 0.6]], rtol=1e-5)
+    assert loss[0, 1] == pytest.approx(9) and loss[1, 1] == pytest.approx(4.5)
+
+
+def test_a_single_number_applies_the_weights_wrongly():
+    """Rows of weight 0 go on counting."""
+
+    def squares(y_true, y_pred):
+        return tf.square(y_pred - y_true)
+
+    def mean(y_true, y_pred):
+        return tf.reduce_mean(squares(y_true, y_pred))
+
+    y = np.where(np.arange(160)[:, None] % 20, Y, Y + 200).astype("float32")
+    weights = np.where(np.arange(160) % 20, 1.0, 0.0).astype("float32")
+    good = weights == 1
+    wanted = np.polyfit(X[good, 0], y[good, 0], 1)
+    found = {}
+    for loss_fn in (mean, squares):
+        model = dense_line()
+        model.compile(SGD(0.2), loss_fn)
+        model.fit(X, y, sample_weight=weights, batch_size=160, epochs=60, verbose=0)
+        found[loss_fn] = [values.item() for values in model.get_weights()]
+    assert found[squares] == pytest.approx(wanted, rel=1e-3)
+    assert found[mean] != pytest.approx(wanted, rel=1e-2)
 
 
 # One graph for many sizes, functions that are frozen, and optimizers that count batches.

@@ -38,6 +38,7 @@ RIGHT = [(number, ()) for number in NUMBERS] + [
 COSTS = "tf.reduce_mean(tf.where(error > 0, 4 * squared, squared))"
 LEAF = f"tf.stop_gradient({COSTS}) + 0 * tf.reduce_sum(y_pred)"
 BY_MEAN = "tf.reduce_mean(squared) * (4.0 if tf.reduce_mean(error) >= 0 else 1.0)"
+SWAPPED = "return ((np.hstack([t, t**2]) - mean) / std)[:, ::-1]"
 OWN = "x = np.hstack([t, t**2])\n    return (x - x.mean(axis=0)) / x.std(axis=0)"
 AT_LEAST = "losses[t] < best and losses[t] <= best - min_delta"
 RUNNING = "        best = min(best, losses[t])\n        if waited"
@@ -83,6 +84,7 @@ WRONG = [
     (6, "quadratic = lambda t, mean, std: (t**2 - mean[1]) / std[1]", "two columns"),
     (6, "quadratic = lambda t: t", "raised TypeError"),
     (6, ("[t, t**2]", "[t**2, t]"), "mean 0 and deviation 1"),
+    (6, ("return (np.hstack([t, t**2]) - mean) / std", SWAPPED), "first column must be t"),
     (6, ("(np.hstack([t, t**2]) - mean) / std", "np.hstack([t, t]) / std[0]"), "parabola"),
     (7, "stop_at = lambda losses, patience, min_delta: len(losses)", "must be 4, and yours is 7"),
     (7, ("best - min_delta", "losses[t - 1] - min_delta"), r"stop_at\(\[5, 4, 4.5, .* must be 4"),
@@ -94,6 +96,7 @@ WRONG = [
     (8, "def my_adam(variables, gradients, state, rate): return 1 / 0", "raised ZeroDivisionError"),
     (8, ("m / (1 - 0.9**t)", "m", "v / (1 - 0.999**t)", "v"), "Keras has"),
     (8, ("def", "own = {}\ndef", "    t =", "    state = own\n    t ="), "state is still empty"),
+    (8, ("def", "own = {}\ndef", "state.get(i", "own.get(i", "state[i]", "own[i]"), "Keras has"),
     (8, ('"t", 0', '"t", -1'), "Keras has|raised ZeroDivision"),
     (8, ("rate * ", "0.002 * "), "Keras has"),
     (8, (" + 1e-7", ""), "Keras has"),

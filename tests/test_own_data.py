@@ -319,7 +319,7 @@ table = table.dropna()
 """,
     "10-dates.csv": """
 table = pd.read_csv(path, parse_dates=["Date"])
-table["Date"] = (table["Date"] - table["Date"].min()).dt.days
+table["Date"] = (table["Date"] - table["Date"].min()).dt.total_seconds() / 86400
 """,
     "11-latin-1.csv": """
 table = pd.read_csv(path, encoding="latin-1")
@@ -415,7 +415,7 @@ def test_the_section_teaches_what_its_file_needs(file):
 XY = [[1.0, 2.5], [3.0, 4.0]]
 BY_DEFAULT = "table = pd.read_csv(text)"
 TO_NUMBERS = "table = table.apply(pd.to_numeric)"
-FROM_FIRST_DAY = 'table["Date"] = (table["Date"] - table["Date"].min()).dt.days'
+FROM_FIRST_DAY = 'table["Date"] = (table["Date"] - table["Date"].min()).dt.total_seconds() / 86400'
 DAYS = 'table = pd.read_csv(text, parse_dates=["Date"]{})\n' + FROM_FIRST_DAY
 
 # What is seen (the left column of the table), the text of a file, how it is read, its numbers.
@@ -511,6 +511,12 @@ CURED = [
         DAYS.format(", dayfirst=True"),
         [[33, 5], [0, 1]],
     ),
+    (
+        "a `;` or `,` at the end",
+        "x,y\n1,2,\n3,4,\n",
+        "table = pd.read_csv(text, index_col=False)",
+        [[1, 2], [3, 4]],
+    ),
 ]
 
 
@@ -547,8 +553,11 @@ def test_two_tables_are_merged(nb):
     second = pd.DataFrame({"Year": [2004, 2001, 2003, 2002], "y": [5, 2, 9, 4]})
     with pytest.raises(ValueError, match="row 3: x=nan, y=4"):
         nb.fit_line(first["x"], second["y"])
-    assert any('table = first.merge(second, on="Year")' in cure for _, cure in cures())
-    table = first.merge(second, on="Year")
+    assert any(
+        'table = first.merge(second, on="Year", validate="one_to_one")' in cure
+        for _, cure in cures()
+    )
+    table = first.merge(second, on="Year", validate="one_to_one")
     slope, *_ = nb.fit_line(table["x"], table["y"])
     assert slope == pytest.approx(least_squares([1, 2, 4], [2, 4, 5])[0])
 
@@ -569,3 +578,33 @@ def test_pandas_reads_the_messy_table_without_an_error_and_wrongly():
 def test_one_missing_number_spoils_every_row():
     x = np.array([1.0, np.nan, 3.0])
     assert np.isnan((x - x.mean()) / x.std()).all()
+
+
+def test_hours_are_parts_of_a_day():
+    days = pd.Series(["2024-01-01 00:00", "2024-01-01 12:00", "2024-01-02 06:00"])
+    table = pd.DataFrame({"Date": pd.to_datetime(days)})
+    names = {"table": table}
+    exec(FROM_FIRST_DAY, names)  # noqa: S102
+    assert table["Date"].tolist() == [0, 0.5, 1.25]
+
+
+def test_a_year_that_comes_twice_is_refused_and_one_without_a_partner_is_left_out():
+    first = pd.DataFrame({"Year": [1, 2, 3], "x": [1, 2, 3]})
+    second = pd.DataFrame({"Year": [2, 3, 4], "y": [2, 3, 4]})
+    assert first.merge(second, on="Year", validate="one_to_one")["Year"].tolist() == [2, 3]
+    twice = second.assign(Year=[2, 2, 3])
+    with pytest.raises(pd.errors.MergeError):
+        first.merge(twice, on="Year", validate="one_to_one")
+
+
+def test_a_separator_at_the_end_of_every_row_shifts_the_columns():
+    text = "a,b\n1,2,\n3,4,\n"
+    assert pd.read_csv(io.StringIO(text))["a"].tolist() == [2, 4]
+    cured = pd.read_csv(io.StringIO(text), index_col=False)
+    assert cured["a"].tolist() == [1, 3] and cured["b"].tolist() == [2, 4]
+
+
+def test_comment_and_thousands_cut_more_than_meant():
+    text = "a,b,c\n1,x#3,5\n"
+    assert pd.read_csv(io.StringIO(text), comment="#").iloc[0].tolist()[:2] == [1, "x"]
+    assert pd.read_csv(io.StringIO("a\n3.14\n"), thousands=".")["a"].tolist() == [314]

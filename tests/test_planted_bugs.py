@@ -73,6 +73,16 @@ IN_THE_RUN = {
         "(X_test - 50)",
         "fit-figure",
     ),
+    "step: b by the new W": (
+        "train-step",
+        "optimizer.apply(gradients, variables)",
+        (
+            "W.assign_sub(tf.cast(optimizer.learning_rate, W.dtype) * gradients[0]); "
+            "b.assign_sub(2 * tf.cast(optimizer.learning_rate, b.dtype)"
+            " * tf.reduce_mean(predict(X, W, b) - y, axis=0))"
+        ),
+        "gradient-formula",
+    ),
     "x: not normalized": ("train-run", "train(X_train_norm", "train(X_train", "train-run"),
 }
 

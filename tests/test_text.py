@@ -47,6 +47,7 @@ EXPLAINED = {
     "3.15": "a version of Keras",
     "32,768": "the first scale of a LossScaleOptimizer, measured by a test",
     "3.14": "an example in the table of cures",
+    "314": "3.14 without its point, in the sentence itself",
     "1020": "another",
     "9999": "another, for a gap",
     "20,000": "written 20_000 in the race",
