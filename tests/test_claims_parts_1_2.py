@@ -954,6 +954,16 @@ def test_a_standard_deviation_from_400_draws_is_uncertain_by_three_and_a_half_pe
     assert found.std() / 10 == pytest.approx(0.035, abs=0.002)
 
 
+def test_near_the_limit_the_flat_direction_waits_for_fewer_times_as_long():
+    """At nine tenths of it the steep direction bounces for 21 updates; its factor is -0.8."""
+    wait = {}
+    for share in (0.001, 0.9):
+        steps = [np.log(0.01) / np.log(abs(1 - share * LIMIT * curve)) for curve in (FLAT, STEEP)]
+        wait[share] = steps[0] / steps[1]
+    assert wait[0.001] == pytest.approx(STEEP / FLAT, rel=2e-3)
+    assert wait[0.9] < STEEP / FLAT / 5
+
+
 def test_the_loss_of_the_learned_line_says_what_the_noise_was():
     """n / (n - 2) times the loss is the variance of the noise, on average."""
     noise = np.random.default_rng(5).normal(0, 10, size=(160, 20_000))

@@ -242,13 +242,14 @@ ARRIVED = [  # no word is printed
     *[(np.int64(100), np.float32(0.05)), (np.int32(40), np.float64(0.2))],
 ]
 ON_THE_WAY = [  # epochs, rate, what is said
-    (30, 0.1, "30 updates at rate 0.1 have come 99.9% of the way"),
-    (10, 0.1, "10 updates at rate 0.1 have come 89.3% of the way"),
-    (1, 0.1, "1 updates at rate 0.1 have come 20.0% of the way"),
-    (30, 0.9, "30 updates at rate 0.9 have come 99.9% of the way"),
-    (100, 1e-3, "100 updates at rate 0.001 have come 18.1% of the way"),
-    (100, 1e-46, "100 updates at rate 1e-46 have come 0.0% of the way"),
-    (5, 1 - 1e-10, "5 updates at rate 0.9999999999 have come 0.0% of the way"),
+    (30, 0.1, "30 updates at rate 0.1 leave 0.1% of the distance"),
+    (10, 0.1, "10 updates at rate 0.1 leave 10.7% of the distance"),
+    (1, 0.1, "1 updates at rate 0.1 leave 80.0% of the distance"),
+    (30, 0.9, "30 updates at rate 0.9 leave 0.1% of the distance"),
+    (100, 1e-3, "100 updates at rate 0.001 leave 81.9% of the distance"),
+    (100, 1e-46, "100 updates at rate 1e-46 leave 100.0% of the distance"),
+    (11, 0.99, "11 updates at rate 0.99 leave 80.1% of the distance"),
+    (5, 1 - 1e-10, "5 updates at rate 0.9999999999 leave 100.0% of the distance"),
 ]
 
 
@@ -261,22 +262,17 @@ def test_fit_line_is_silent_when_it_has_arrived(nb, capsys, epochs, rate):
 
 
 @pytest.mark.parametrize(("epochs", "rate", "words"), ON_THE_WAY)
-def test_fit_line_says_how_far_it_has_come(nb, capsys, epochs, rate, words):
+def test_fit_line_says_how_far_it_has_still_to_go(nb, capsys, epochs, rate, words):
     slope, *_ = nb.fit_line([1, 2, 3], Y, epochs=epochs, learning_rate=rate)
     assert capsys.readouterr().out == words + "\n"
-    share = float(re.search(r"come (.+)%", words)[1]) / 100
-    assert abs(slope / 1.5 - 1) == pytest.approx(1 - share, abs=0.0005 + 1e-6)
+    share = float(re.search(r"leave (.+)%", words)[1]) / 100
+    assert abs(slope / 1.5 - 1) == pytest.approx(share, abs=0.0005 + 1e-6)
 
 
-def test_it_never_says_100_per_cent(nb, capsys):
+def test_it_never_says_0_per_cent(nb, capsys):
     for left in (0.3, 0.0016, 0.0014, 0.001001, 0.000999, 0):
         nb.say_how_far(1, (1 - left) / 2)
-    assert re.findall(r"come (\S+)", capsys.readouterr().out) == [
-        "70.0%",
-        "99.8%",
-        "99.9%",
-        "99.9%",
-    ]
+    assert re.findall(r"leave (\S+)", capsys.readouterr().out) == ["30.0%", "0.2%", "0.1%", "0.1%"]
 
 
 # --------------------------------------------------------------------- fifteen files
@@ -608,3 +604,7 @@ def test_comment_and_thousands_cut_more_than_meant():
     text = "a,b,c\n1,x#3,5\n"
     assert pd.read_csv(io.StringIO(text), comment="#").iloc[0].tolist()[:2] == [1, "x"]
     assert pd.read_csv(io.StringIO("a\n3.14\n"), thousands=".")["a"].tolist() == [314]
+    text = b'x\n"9,999"\n"1,020"\n'
+    for gap, left in (([9999], [9999, 1020]), (["9,999"], [1020])):
+        table = pd.read_csv(io.BytesIO(text), thousands=",", na_values=gap).dropna()
+        assert table["x"].tolist() == left
