@@ -612,6 +612,57 @@ def test_on_normalized_rows_the_loop_has_arrived_when_the_ratio_is_below_1e_4(ra
     np.testing.assert_allclose([W, b], [W_BEST, B_BEST], rtol=3e-4)
 
 
+def test_with_features_that_move_together_a_small_gradient_proves_nothing():
+    """Two that are correlated by 0.9995, at rate 0.1: the ratio is small, and W is far off."""
+    rng = np.random.default_rng(0)
+    X = np.hstack([X_NORM, X_NORM + np.sqrt(1e-3) * rng.normal(size=(160, 1))])
+    X = (X - X.mean(0)) / X.std(0)
+    y = X @ [[60.0], [10.0]] + rng.normal(size=(160, 1))
+    W, first = np.zeros((2, 1)), np.linalg.norm(2 / 160 * X.T @ y)
+    slopes = first
+    while np.linalg.norm(slopes) >= 1e-4 * first:
+        slopes = 2 / 160 * X.T @ (X @ W - y)
+        W = W - 0.1 * slopes
+    assert np.abs(W - np.linalg.lstsq(X, y, rcond=None)[0]).max() > 10
+
+
+def test_fit_without_a_batch_size_makes_more_updates_in_as_many_epochs():
+    """At 0.01 and 60 epochs a right loop over all rows is far behind it."""
+    model = keras_line(SGD(0.01))
+    model.fit(X_NORM, Y_TRAIN, epochs=60, verbose=0)
+    ours = (1 - 2 * 0.01) ** 120 * (W_BEST**2 + B_BEST**2)
+    theirs = model.evaluate(X_NORM, Y_TRAIN, verbose=0)
+    assert int(model.optimizer.iterations) == 300 and ours > 10 * theirs
+
+
+def test_rows_far_apart_allow_less():
+    """At 0.5, which takes one update on all rows, a right loop diverges on the two extremes."""
+    rows = [np.argmin(X_NORM), np.argmax(X_NORM)]
+    X, y, losses = X_NORM[rows], Y_TRAIN[rows], {}
+    for rate in (0.5, 0.05):
+        W = b = 0.0
+        for _ in range(400):
+            dW, db = slopes_of(X, y, W, b)
+            W, b = W - rate * dW, b - rate * db
+        losses[rate] = np.mean((X * W + b - y) ** 2)
+    assert losses[0.05] < 1e-9 and not losses[0.5] < 1e9
+
+
+def test_a_batch_normalization_can_diverge_in_training_too():
+    """On y of up to 260 at 0.1; a hundredth of the rate or a normalized y mends it."""
+    normalized = (Y_32 - Y_32.mean()) / Y_32.std()
+    ends = {}
+    for name, rate, target in [
+        ("as it is", 0.1, Y_32),
+        ("lower", 0.001, Y_32),
+        ("normalized", 0.1, normalized),
+    ]:
+        model = keras_line(SGD(rate), KERAS.layers.BatchNormalization())
+        fit = model.fit(X_TRAIN, target, epochs=20, shuffle=False, verbose=0)
+        ends[name] = fit.history["loss"][-1] / np.mean(target**2)
+    assert not ends["as it is"] < 1000 and ends["lower"] < 0.1 and ends["normalized"] < 0.1
+
+
 def test_on_raw_rows_a_small_gradient_proves_nothing():
     """After 10,000 updates at 0.0002 its ratio is below 1e-4, and b is a third of the way off."""
     A = np.column_stack([X_RAW, np.ones(160)])

@@ -954,6 +954,13 @@ def test_a_standard_deviation_from_400_draws_is_uncertain_by_three_and_a_half_pe
     assert found.std() / 10 == pytest.approx(0.035, abs=0.002)
 
 
+def test_a_slope_that_is_too_small_mostly_comes_with_an_intercept_that_is_too_large():
+    noise = np.random.default_rng(6).normal(0, 10, size=(160, 4000))
+    slopes = np.mean(X_NORM * noise, 0) / X_RAW.std()
+    intercepts = np.mean(noise, 0) - slopes * X_RAW.mean()
+    assert np.corrcoef(slopes, intercepts)[0, 1] == pytest.approx(-0.87, abs=0.01)
+
+
 def test_near_the_limit_the_flat_direction_waits_for_fewer_times_as_long():
     """At nine tenths of it the steep direction bounces for 21 updates; its factor is -0.8."""
     wait = {}
