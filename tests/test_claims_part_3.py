@@ -1161,6 +1161,27 @@ CHECKED = {  # an operation that gives nan or inf: its name, or None if it is no
 }
 
 
+def test_a_tf_function_keeps_the_checks_that_it_was_traced_with():
+    log = tf.function(lambda x: tf.math.log(x), autograph=False)
+    assert np.isinf(log(tf.constant(0.0)))
+    try:
+        tf.debugging.enable_check_numerics()
+        with pytest.raises(tf.errors.InvalidArgumentError) as error:
+            log(tf.constant(0.0))
+        assert "Log" not in str(error.value)
+        anew = tf.function(lambda x: tf.math.log(x), autograph=False)
+        with pytest.raises(tf.errors.InvalidArgumentError, match="Log"):
+            anew(tf.constant(0.0))
+    finally:
+        tf.debugging.disable_check_numerics()
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Log"):
+        anew(tf.constant(0.0))
+
+
+def test_the_patience_of_keras_is_0_by_default():
+    assert KERAS.callbacks.EarlyStopping().patience == 0
+
+
 @pytest.mark.parametrize("name", CHECKED)
 def test_check_numerics_stops_at_nearly_every_operation_and_names_it(name):
     operation, named = CHECKED[name]

@@ -1717,6 +1717,28 @@ def test_an_error_leads_to_its_cause_in_a_graph_too(nb, rows, bug, number, compi
     assert number in nb.look_up(question, words)
 
 
+@pytest.mark.parametrize("text", ["module 'tensorflow' has no attribute 'lrate'", "1 and 0 differ"])
+def test_of_an_error_in_a_keras_layer_no_letter_is_lost(nb, rows, text):
+    """Neither in the first call, where Keras looks for a shape, nor later."""
+
+    class Fails(KERAS.layers.Layer):
+        healthy = False
+
+        def call(self, X):
+            if self.healthy:
+                return X
+            raise AttributeError(text)
+
+    layer, X = Fails(), tf.constant(rows[0])
+    assert nb.ask(lambda: layer(X))[2] == f"AttributeError: {text}"
+    layer.healthy = True
+    layer(X)
+    layer.healthy = False
+    assert nb.ask(lambda: layer(X))[2] == f"AttributeError: {text}"
+    model = KERAS.Sequential([Fails()])
+    assert nb.ask(lambda: model(X))[2] == f"AttributeError: {text}"
+
+
 def test_an_error_in_a_keras_layer_is_said(nb, rows):
     model = KERAS.Sequential([KERAS.Input((3,)), KERAS.layers.Dense(1)])
     words = nb.ask(lambda: model(rows[0]))[2]

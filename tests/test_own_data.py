@@ -608,3 +608,9 @@ def test_comment_and_thousands_cut_more_than_meant():
     for gap, left in (([9999], [9999, 1020]), (["9,999"], [1020])):
         table = pd.read_csv(io.BytesIO(text), thousands=",", na_values=gap).dropna()
         assert table["x"].tolist() == left
+
+
+def test_to_numeric_counts_dates_in_no_days_and_empties_an_empty_text():
+    table = pd.DataFrame({"Date": pd.to_datetime(["2024-01-01", "2024-01-02"]), "x": ["", "2"]})
+    numbers = table.apply(pd.to_numeric)
+    assert numbers["Date"].diff().iloc[1] > 1e6 and np.isnan(numbers["x"].iloc[0])
